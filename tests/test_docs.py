@@ -177,6 +177,7 @@ def test_nothing_is_left_out():
   for page, names in (
     ('docs/flows.md', fg.objectives.DIVERGENCES),
     ('docs/flows.md', fg.objectives.OBJECTIVES),
+    ('docs/flows.md', {term.weight_setting for term in fg.objectives.TERMS.values()} - {''}),
     ('docs/flows.md', fg.flows.GENERATORS),
     ('docs/building.md', {*fg.bijectors.__all__} - {'masks', 'bijector_kwargs'}),
     ('docs/building.md', [f'masks.{name}' for name in fg.bijectors.masks.__all__ if name.islower()]),

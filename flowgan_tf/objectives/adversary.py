@@ -9,12 +9,13 @@ from typing import Any
 from flowgan_tf.base import settings
 from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import tf
+from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
 from flowgan_tf.objectives.sight import parts_of
-from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.objectives.term import Drawn, Number, Term
 
 
 class Adversary(Term):
@@ -30,7 +31,13 @@ class Adversary(Term):
        regularisation. https://arxiv.org/abs/1912.04958
   """
 
-  needs_critic = needs_samples = True
+  adversarial_only = needs_samples = True
+  numbers = (
+    Number('generator_loss'),
+    Number('critic_loss'),
+    Number('critic_gap', form='.3g'),
+    Number('gradient_penalty'),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -95,6 +102,12 @@ class Adversary(Term):
     self.gradient_penalty = float(divergence.default_gradient_penalty if weight is None else weight)
     self.penalty = settings.penalty or divergence.default_penalty
     self.needs_real_outputs = divergence.relativistic
+
+  @classmethod
+  def label(cls, config: Any) -> str:
+    """Returns the divergence if it is not the paper's."""
+    named = cls.applies(config) and config['divergence'] != 'wasserstein'
+    return short_name(config['divergence']) if named else ''
 
   def critic_loss(
     self,

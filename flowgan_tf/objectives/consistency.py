@@ -10,7 +10,7 @@ from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.objectives.term import Drawn, Number, Term
 
 
 class Consistency(Term):
@@ -23,8 +23,15 @@ class Consistency(Term):
   Pixels that are hidden count as zeros on both sides.
   """
 
-  needs_critic = needs_samples = True
+  adversarial_only = needs_samples = True
   weight_setting = 'consistency_weight'
+  numbers = (
+    Number(
+      'consistency_loss',
+      'consistency loss',
+      'Squared error between samples, reduced again, and their conditions, during training.',
+    ),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):

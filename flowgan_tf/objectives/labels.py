@@ -10,7 +10,7 @@ from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import lazy_import, tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, POSITIVE, setting
 from flowgan_tf.objectives.likelihood import check_batch_norms, classifies
-from flowgan_tf.objectives.term import Drawn, Seen, Term
+from flowgan_tf.objectives.term import Drawn, Number, Seen, Term
 
 replicas = lazy_import('flowgan_tf.devices.replicas')
 
@@ -25,6 +25,9 @@ class Labels(Term):
 
   needs_density = True
   weight_setting = 'class_weight'
+  numbers = (
+    Number('class_loss', 'class loss (nats)', 'Mean of -log p(y | x) of labelled training images, during training.'),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):

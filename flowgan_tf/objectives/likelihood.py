@@ -12,7 +12,7 @@ from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.data.conditions import Condition
 from flowgan_tf.flows.registry import arguments_of
-from flowgan_tf.objectives.term import Drawn, Seen, Term, between
+from flowgan_tf.objectives.term import Drawn, Number, Seen, Term, between, moving
 
 # The weight of the likelihood in the objectives that fix it.
 _FIXED = {'mle': 1.0, 'adversarial': 0.0}
@@ -32,6 +32,7 @@ class Likelihood(Term):
   """
 
   needs_density = True
+  numbers = (Number('nll', form=',.1f'),)
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -89,9 +90,14 @@ class Likelihood(Term):
     self._labelled = bool(config.get('labelled'))
 
   @classmethod
-  def make(cls, config: Any) -> Likelihood | None:
-    """Returns the term unless its weight is 0."""
-    return super().make(config) if weight_of(config) else None
+  def applies(cls, config: Any) -> bool:
+    """Whether the weight is not 0."""
+    return weight_of(config) != 0
+
+  @classmethod
+  def label(cls, config: Any) -> str:
+    """Returns lambda, which only a hybrid has."""
+    return f'λ = {moving(config, "lambda")}' if config['objective'] == 'hybrid' else ''
 
   @classmethod
   def moves(cls, config: Any) -> bool:

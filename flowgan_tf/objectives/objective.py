@@ -9,16 +9,17 @@ from typing import Any
 
 from flowgan_tf.base.errors import UsageError, check, renamed
 from flowgan_tf.base.lazy import tf
-from flowgan_tf.base.plugins import Registry, is_plugin
+from flowgan_tf.base.plugins import Registry, is_plugin, short_name
 from flowgan_tf.base.settings import Settings, setting, wrong_settings
 from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
 from flowgan_tf.objectives.likelihood import Likelihood
-from flowgan_tf.objectives.term import OF_LOG, Drawn, Term, as_floats, own_numbers
+from flowgan_tf.objectives.term import OF_LOG, Drawn, Number, Term, as_floats, own_numbers
 from flowgan_tf.objectives.transport import Transport
 
-OBJECTIVES = ('mle', 'adversarial', 'hybrid')
+#: The objectives, and what the paper calls them.
+OBJECTIVES = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': 'Hybrid'}
 
 #: The terms of the loss by name, in the order in which they are added.
 TERMS: Registry[type[Term]] = Registry(
@@ -35,6 +36,9 @@ TERMS: Registry[type[Term]] = Registry(
   lambda part: 'it must define `loss`' if inspect.isabstract(part) else wrong_settings(part),
 )
 
+#: What the terms of the package log, by name.
+NUMBERS: dict[str, Number] = {number.name: number for term in TERMS.values() for number in term.numbers}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings(Settings):
@@ -50,9 +54,12 @@ class ObjectiveSettings(Settings):
 
   @classmethod
   def check(cls, config: Any) -> None:
-    """Checks that no further term is named twice."""
+    """Checks that each further term counts, and only once."""
     expected = 'different terms, as one that is named twice would count twice'
     check('terms', config.terms, expected, len(set(config.terms)) == len(config.terms))
+    left_out = [short_name(name) for name in config.terms if TERMS[name].adversarial_only]
+    expected = f"'adversarial' or 'hybrid', as 'mle' would leave out {', '.join(left_out)}"
+    check('objective', config.objective, expected, config.objective != 'mle' or not left_out)
 
 
 def kinds_of(config: Mapping[str, Any]) -> Iterator[type[Term]]:
@@ -111,20 +118,16 @@ class Objective:
     for term in self.terms:
       value, found = term.loss(drawn)
       loss += tf.cast(as_floats(term, '`loss` returns a loss', value, tf.TensorShape([])), tf.float32)
-      numbers = own_numbers(term, 'loss', found, tf.TensorShape([]), OF_LOG | metrics.keys())
+      others = OF_LOG | metrics.keys() | (NUMBERS.keys() - {number.name for number in term.numbers})
+      numbers = own_numbers(term, 'loss', found, tf.TensorShape([]), others)
       metrics |= {name: tf.cast(number, tf.float32) for name, number in numbers.items()}
     return loss, metrics | {'loss': loss}
 
 
 def make_objective(config: Mapping[str, Any]) -> Objective:
   """Builds the objective that the settings of a training describe."""
-  made = [kind.make(config) for kind in kinds_of(config)]
-  objective = Objective(tuple(term for term in made if term is not None))
-  needy = [kind.__name__ for name in config['terms'] if (kind := TERMS[name]).needs_critic]
-  needy += [type(term).__name__ for term in objective.terms if term.needs_real_outputs]
-  expected = f"'adversarial' or 'hybrid', as {', '.join(needy)} needs a critic"
-  check('objective', config['objective'], expected, objective.uses_critic or not needy)
-  return objective
+  kinds = [kind for kind in kinds_of(config) if kind.applies(config)]
+  return Objective(tuple(kind(kind.Settings.of(config), config) for kind in kinds))
 
 
 def make(name: str, **settings: Any) -> Objective:

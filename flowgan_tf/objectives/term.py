@@ -6,20 +6,28 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import Settings
 
 # What the log calls numbers that no term gives.
-OF_LOG = {
-  *('kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate'),
-  *('critic_loss', 'critic_gap', 'gradient_penalty'),
-}
+OF_LOG = {'kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate'}
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+  """A number that is logged during a training, and how it is shown."""
+
+  name: str  #: Its name in the log.
+  axis: str = ''  #: What the axis of its curve in a report says; without it there is no such curve.
+  caption: str = ''  #: Caption of the curve.
+  scale: float = 1.0  #: What the curve multiplies the number by.
+  form: str = ''  #: Its format in the lines of progress, such as '.3g'; without it they leave it out.
 
 
 class Seen:
@@ -75,8 +83,8 @@ class Term(abc.ABC):
 
   Settings: ClassVar[type[Settings]] = Settings  #: Its settings, which become settings of a training.
   weight_setting: ClassVar[str] = ''  #: Name of the setting that leaves the term out if it is 0.
-  #: Whether it needs a critic. Maximum likelihood leaves such a term of the package out, and refuses one of the user's.
-  needs_critic: ClassVar[bool] = False
+  numbers: ClassVar[tuple[Number, ...]] = ()  #: What a term of the package logs, with its curves in a report.
+  adversarial_only: ClassVar[bool] = False  #: Whether the objective `mle` leaves it out.
   needs_density: ClassVar[bool] = False  #: Whether the generator must have a density.
   needs_samples: ClassVar[bool] = False  #: Whether it needs `Drawn.noise` and `Drawn.samples`.
   needs_real_outputs: bool = False  #: Whether it needs the critic's outputs at the images.
@@ -86,11 +94,20 @@ class Term(abc.ABC):
     self.settings = settings
 
   @classmethod
-  def make(cls, config: Mapping[str, Any]) -> Self | None:
-    """Returns the term that settings describe, or None if they leave it out."""
-    if (cls.needs_critic and config['objective'] == 'mle') or (cls.weight_setting and not config[cls.weight_setting]):
-      return None
-    return cls(cls.Settings.of(config), config)
+  def applies(cls, config: Mapping[str, Any]) -> bool:
+    """Whether the settings of a training make it a part of the loss."""
+    left_out = cls.adversarial_only and config['objective'] == 'mle'
+    return not left_out and (not cls.weight_setting or bool(config[cls.weight_setting]))
+
+  @classmethod
+  def label(cls, config: Mapping[str, Any]) -> str:
+    """Returns the words that tell a run from others without this term or with other settings; '' for none.
+
+    By default these are the name of its weight and the weight, such as 'transport 10'.
+    """
+    if not cls.weight_setting or not cls.applies(config):
+      return ''
+    return f'{cls.weight_setting.removesuffix("_weight")} {moving(config, cls.weight_setting)}'
 
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns real numbers of each image, `[n]`, by name; `Drawn.means` has their means.
@@ -139,3 +156,9 @@ def as_floats(term: Term, returned: str, value: Any, shape: tf.TensorShape) -> t
 def between(first: float, last: float | None, progress: float | tf.Tensor) -> float | tf.Tensor:
   """Returns a weight that moves from the first to the last by the same factor in each step; None means no change."""
   return first if last is None or last == first else first * (last / first) ** progress
+
+
+def moving(config: Mapping[str, Any], name: str) -> str:
+  """Returns a weight in words, such as '10', or '10 to 1' if there is a `final_` weight."""
+  first, last = config[name], config.get(f'final_{name}')
+  return f'{first:g}' + (f' to {last:g}' if last not in (None, first) else '')

@@ -11,7 +11,7 @@ from flowgan_tf.base.lazy import lazy_import, tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.flows.registry import arguments_of, generator_of
 from flowgan_tf.objectives.likelihood import check_moving
-from flowgan_tf.objectives.term import Drawn, Term, between
+from flowgan_tf.objectives.term import Drawn, Number, Term, between
 
 bijectors = lazy_import('flowgan_tf.bijectors')
 histograms = lazy_import('flowgan_tf.flows.histograms')
@@ -30,8 +30,11 @@ class Transport(Term):
   Source: S. Lin et al. Adversarial Flow Models. 2025. https://arxiv.org/abs/2511.22475
   """
 
-  needs_critic = needs_samples = True
+  adversarial_only = needs_samples = True
   weight_setting = 'transport_weight'
+  numbers = (
+    Number('transport', 'transport', 'Squared distance between samples and their noise as pixels, during training.'),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -62,7 +65,7 @@ class Transport(Term):
   @classmethod
   def moves(cls, config: Any) -> bool:
     """Whether the weight changes during the training."""
-    return config['objective'] != 'mle' and bool(config['final_transport_weight'])
+    return cls.applies(config) and bool(config['final_transport_weight'])
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""

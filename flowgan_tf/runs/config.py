@@ -231,8 +231,8 @@ def idle(name: str, config: config_dict.ConfigDict) -> str:
     return f'{blamed} {config[blamed]}'
   if block in ('critic_optimizer', short_name(config.critic)) and (why := idle('critic', config)):
     return why
-  of_critic = {own for kind in kinds_of(config) if kind.needs_critic for own, _ in kind.Settings.fields()}
-  if name in of_critic and config.objective == 'mle':
+  adversarial = {own for kind in kinds_of(config) if kind.adversarial_only for own, _ in kind.Settings.fields()}
+  if name in adversarial and config.objective == 'mle':
     return 'objective mle'
   found = declared(config).get(name)
   return found.owner.idle(name, config) if found else ''

@@ -93,14 +93,15 @@ def test_a_term_is_part_of_the_loss(module):
     assert 0 < record['bright'] < 1 and record['loss'] == pytest.approx(terms, rel=1e-5)
 
 
-def test_a_term_that_needs_a_critic_is_not_left_out_in_silence(module, monkeypatch):
+def test_a_term_is_not_left_out_in_silence(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
-  monkeypatch.setattr(TERMS['my_parts:Bright'], 'needs_critic', True)
+  monkeypatch.setattr(TERMS['my_parts:Bright'], 'adversarial_only', True)
   config = default_config(terms=('my_parts:Bright',), objective='mle')
-  with pytest.raises(UsageError, match=r"^`objective` must be .*, as Bright needs a critic\. Got: 'mle'\.$"):
-    make_objective(config)
+  with pytest.raises(UsageError, match=r"^`objective` must be .*, as 'mle' would leave out Bright\. Got: 'mle'\.$"):
+    validate(config)
   assert idle('toy_weight', config) == 'objective mle'
   config.objective = 'hybrid'
+  validate(config)
   assert [type(term).__name__ for term in make_objective(config).terms][-1] == 'Bright'
   assert idle('toy_weight', config) == ''
 
@@ -529,13 +530,6 @@ def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatc
   for name in ('seed', 'dcgan_critic'):
     with pytest.raises(UsageError, match=f'^`generator` must not be called {name}, as other settings are'):
       default_config(generator=f'my_parts:{name}')
-
-
-def test_a_term_that_needs_a_critic_is_refused_without_one(module, monkeypatch):
-  monkeypatch.syspath_prepend(module)
-  monkeypatch.setattr(TERMS['my_parts:Bright'], 'needs_real_outputs', True)
-  with pytest.raises(UsageError, match=r"^`objective` must be 'adversarial' or 'hybrid', as Bright needs a critic\."):
-    make_objective(default_config(terms=('my_parts:Bright',)))
 
 
 def test_terms_do_not_share_names(module, monkeypatch):

@@ -17,7 +17,8 @@ from flowgan_tf.objectives import (
   make,
   zero_centered_penalty,
 )
-from flowgan_tf.objectives.objective import make_objective
+from flowgan_tf.objectives.objective import NUMBERS, TERMS, make_objective
+from flowgan_tf.objectives.term import OF_LOG
 from flowgan_tf.runs.config import default_config
 
 SEED = (1, 2)
@@ -344,7 +345,7 @@ def test_numbers_that_would_be_wrong_in_silence_are_refused(returned, said):
     Objective((Toy(None, {}),)).generator_loss(Drawn())
 
 
-@pytest.mark.parametrize('name', ['step', 'loss', 'critic_gap'])
+@pytest.mark.parametrize('name', ['step', 'loss', 'nll', 'critic_gap'])
 def test_a_term_does_not_log_by_the_name_of_something_else(name):
   class Toy(Term):
     def loss(self, drawn):
@@ -352,6 +353,11 @@ def test_a_term_does_not_log_by_the_name_of_something_else(name):
 
   with pytest.raises(UsageError, match=rf'^`terms` must give .* names that nothing else has\. Got: {name} of Toy\.$'):
     Objective((Toy(None, {}),)).generator_loss(Drawn())
+
+
+def test_terms_of_the_package_log_different_numbers():
+  names = [number.name for term in TERMS.values() for number in term.numbers]
+  assert len(names) == len(NUMBERS) > len(TERMS) and not OF_LOG & NUMBERS.keys()
 
 
 def test_a_term_may_return_numbers_of_python_and_of_double_precision():

@@ -61,7 +61,7 @@ def test_progress_shows_the_losses_of_the_newest_step(tmp_path):
   [task] = progress._open
   log.advance({'loss': tf.constant(1.0), 'nll': tf.constant(-1234.56), 'critic_gap': tf.constant(math.nan)})
   said = str(task)
-  assert said.startswith('training: 3 of 4 steps, ') and said.endswith(' s so far, nll -1,234.6, critic_gap nan')
+  assert said.startswith('training: 3 of 4 steps, ') and said.endswith(' s so far, critic_gap nan, nll -1,234.6')
   log.close()
   assert progress._open == []
 

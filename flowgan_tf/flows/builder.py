@@ -7,9 +7,9 @@ settings of a training. Like all files that hold a builder, this one does not im
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Sequence, Sized
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from flowgan_tf.base.errors import check, check_bool, check_choice, check_integer, check_integers, is_integer
 from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.flows.traits import Traits
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.generator import Generator
@@ -35,22 +36,11 @@ P = ParamSpec('P')
 T = TypeVar('T', bound='Generator', covariant=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Traits:
-  """What is known of a generator before it is built, so that no code needs to compare names."""
-
-  draws_rows: bool = False  #: Whether its samples are rows of a table instead of images.
-  noise_like_images: bool = True  #: Whether its noise lies in the places of the pixels that it becomes.
-  #: Whether products of large matrices take most of its time. In a training step they use all cores for the whole
-  #: batch, because parts of the batch would each read all weights. On a CPU, XLA compiles nothing but steps.
-  computed_whole: bool = False
-  paper: str = ''  #: The data set whose numbers in the paper come from this generator.
-
-
 class Builder(Protocol[P, T]):
   """A function that builds generators."""
 
-  traits: Traits  #: What is known of them.
+  def traits(self, **arguments: Any) -> Traits:
+    """Returns what is known of a generator with these arguments and otherwise the defaults."""
 
   def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
     """Builds a generator."""
@@ -79,7 +69,7 @@ def settings_of(build: Callable) -> dict[str, Any]:
 @overload
 def builder(build: Callable[P, T], /) -> Builder[P, T]: ...
 @overload
-def builder(**traits: bool | str) -> Callable[[Callable[P, T]], Builder[P, T]]: ...
+def builder(**traits: Any) -> Callable[[Callable[P, T]], Builder[P, T]]: ...
 def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `with_dtype` work.
 
@@ -87,14 +77,14 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   first argument is `vector_shape` builds flows of vectors: its caller gives `d` or `(d,)`, and it receives `(d,)`.
 
   ```python
-  @builder
-  def toy(image_shape, *, couplings=2, dtype='float32', name='toy'):
+  @builder(computed_whole=True, components=lambda arguments: arguments.clusters)
+  def toy(image_shape, *, clusters=1, dtype='float32', name='toy'):
     ...
     return Flow(prior, bijector, name)
   ```
 
-  `flow = toy((28, 28, 1))` builds the flow, and `toy.traits` are its `Traits`. Traits other than the usual ones are
-  keywords of the decorator, as in `@builder(computed_whole=True)`.
+  `flow = toy((28, 28, 1))` builds the flow, and `toy.traits(clusters=2)` returns its `Traits`. Traits other than the
+  usual ones are keywords of the decorator: a value, or a function that computes it from the arguments.
 
   Raises:
     ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, `vector_shape` is not
@@ -114,6 +104,11 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   defaults = {keyword.name: keyword.default for keyword in keywords if isinstance(keyword.default, plain)}
   first = next(iter(signature.parameters))
   of_vectors = first == 'vector_shape'
+
+  def traits_of(**arguments: Any) -> Traits:
+    found = types.SimpleNamespace(**defaults | arguments)
+    asked = {trait: said(found) if callable(said) else said for trait, said in traits.items()}
+    return Traits(draws_rows=of_vectors, **asked)
 
   @functools.wraps(build)
   def checked(*positional, **arguments):
@@ -137,11 +132,11 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
       arguments['dtype'] = _policy(arguments['dtype'])
     generator = build(shape, **arguments)
     _check_built(getattr(build, '__name__', name), generator, shape, arguments.get('dtype'))
-    generator._build, generator.traits = functools.partial(checked, shape, **arguments), made.traits
+    generator._build, generator.traits = functools.partial(checked, shape, **arguments), traits_of(**arguments)
     return generator
 
   made: Any = checked
-  made.traits = Traits(draws_rows=of_vectors, **traits)
+  made.traits = traits_of
   return made
 
 

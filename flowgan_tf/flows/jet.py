@@ -28,7 +28,12 @@ block_means = lazy_import('flowgan_tf.networks.block_means')
 _HEADS = 4
 
 
-@builder
+@builder(
+  components=lambda arguments: arguments.components,
+  sees_condition=lambda arguments: arguments.condition_networks,
+  has_histograms=lambda arguments: arguments.histogram_bins > 0,
+  logits_see_condition=lambda arguments: arguments.condition_networks and arguments.histogram_networks > 0,
+)
 def jet(
   image_shape: Sequence[int],
   *,

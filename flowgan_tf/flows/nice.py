@@ -20,7 +20,14 @@ histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 
 
-@builder(computed_whole=True, paper='mnist')
+@builder(
+  computed_whole=True,
+  paper='mnist',
+  components=lambda arguments: arguments.components,
+  sees_condition=lambda arguments: arguments.condition_networks,
+  has_batch_norm=lambda arguments: 'batch' in arguments.normalization,
+  has_histograms=lambda arguments: arguments.histogram_bins > 0,
+)
 def nice(
   image_shape: Sequence[int],
   *,

@@ -23,7 +23,13 @@ _LOG_SCALE_BOUND = 2.0
 _NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, even in float32.
 
 
-@builder(paper='cifar10')
+@builder(
+  paper='cifar10',
+  components=lambda arguments: arguments.components,
+  sees_condition=lambda arguments: arguments.condition_networks,
+  has_batch_norm=lambda arguments: 'batch' in arguments.normalization or arguments.batch_norm_between,
+  has_histograms=lambda arguments: arguments.histogram_bins > 0,
+)
 def real_nvp(
   image_shape: Sequence[int],
   *,

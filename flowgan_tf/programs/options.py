@@ -21,6 +21,7 @@ import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.plugins import is_plugin, search_in
 from flowgan_tf.data.names import check_exists, is_local
+from flowgan_tf.flows.registry import GENERATORS
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
@@ -223,9 +224,10 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   config = _read_config(str(_CONFIGS / file))
   generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
   generator = generator or config.generator
-  if condition and condition != 'label' and generator in config and 'components' in config[generator]:
+  components = GENERATORS[generator].traits(**config[generator]).components if generator in config else 1
+  if condition and condition != 'label' and components > 1:
     needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
-  elif condition and generator in config and (components := config[generator].get('components', 1)) > 1:
+  elif condition and components > 1:
     classes = recipes.count_classes(dataset)
     if classes and components % classes:  # Each class has as many as the others.
       needed = needed | {f'{generator}.components': -(-components // classes) * classes}

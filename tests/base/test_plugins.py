@@ -210,10 +210,6 @@ def required(image_shape, *, filters, dtype='float32', name='required'):
   return None
 
 @fg.flows.builder
-def normed(image_shape, *, normalization=True, dtype='float32', name='normed'):
-  return None
-
-@fg.flows.builder
 def twins(vector_shape, *, dtype='float32', name='twins'):
   mask = fg.bijectors.masks.even_odd(vector_shape)
   couplings = [fg.bijectors.AdditiveCoupling(keras.layers.Dense(2), mask, 'same') for _ in range(2)]
@@ -324,12 +320,6 @@ def test_what_a_critic_returns_is_checked(module, monkeypatch):
     config.nice.couplings, config.nice.hidden_units = 2, 4
     with pytest.raises(UsageError, match=f'^{said}'):
       TrainState(config, (4, 4, 1), make_objective(config))
-
-
-def test_a_normalization_may_be_something_else_than_a_name(module, monkeypatch):
-  monkeypatch.syspath_prepend(module)
-  (module / 'my_parts.py').write_text(WRONG)
-  validate(default_config(generator='my_parts:normed'))
 
 
 def test_a_transport_needs_the_logits_of_pixels(module, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowgan_tf.base.errors import check
 from flowgan_tf.base.plugins import Registry, short_name
-from flowgan_tf.base.settings import Settings, setting
+from flowgan_tf.base.settings import Settings, setting, settings_of
 from flowgan_tf.flows.builder import Builder
 from flowgan_tf.flows.dcgan import dcgan
 from flowgan_tf.flows.jet import jet
@@ -27,7 +27,8 @@ GENERATORS: Registry[Builder] = Registry(
 
 def traits_of(config: Any) -> Traits:
   """Returns what is known of the generator that a configuration describes."""
-  return GENERATORS[config.generator].traits(**config[short_name(config.generator)])
+  build = GENERATORS[config.generator]
+  return build.traits(**vars(settings_of(build).of(config[short_name(config.generator)])))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from flowgan_tf import bijectors
 from flowgan_tf.base import settings
 from flowgan_tf.base.errors import check
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
+from flowgan_tf.flows.histograms import pixel_logit
 from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.objectives.likelihood import check_moving
 from flowgan_tf.objectives.term import Drawn, Term, between
-
-bijectors = lazy_import('flowgan_tf.bijectors')
-histograms = lazy_import('flowgan_tf.flows.histograms')
 
 
 class Transport(Term):
@@ -76,4 +75,4 @@ def _start(flow, noise):
   for part in flow.submodules:
     if isinstance(part, bijectors.SpectralWhitening):
       noise = part.inverse(noise)
-  return histograms.pixel_logit(flow).inverse(noise)
+  return pixel_logit(flow).inverse(noise)

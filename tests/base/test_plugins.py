@@ -58,10 +58,6 @@ def module(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_parts_from_outside_of_every_kind(module, tmp_path):
   flags = (*FLAGS, '--workdir=run')
-  refused = call('train', *flags, '--config.toy.spread=-1.0')
-  assert refused.status == 2 and refused.err.endswith(
-    '\ntrain: --config.toy.spread must be a positive number. Got: -1.0.\n'
-  )
   trained = call('train', *flags, '--config.toy.spread=2.0', '--toy_weight=0.5')
   assert trained.status == 0 and 'my_parts:toy: 3 parameters' in trained.err, trained
   # Other programs find the module by the run alone.
@@ -165,6 +161,12 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
 )
 def test_a_mistake_is_one_line(module, flag, said):
   assert_one_line(call('train', '--workdir=run', flag), 'train', said)
+
+
+def test_what_a_builder_from_outside_declares_is_checked_and_shown(module):
+  wrong = call('train', '--workdir=run', '--generator=my_parts:toy', '--config.toy.spread=-1')
+  assert_one_line(wrong, 'train', '--config.toy.spread must be a finite number from 0.1 to 10. Got: -1.0.')
+  assert 'Factor of the noise.' in call('train', '--generator=my_parts:toy', '--helpfull').out
 
 
 def test_a_module_beside_the_package_is_a_file_of_the_user():

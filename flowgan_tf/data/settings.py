@@ -10,7 +10,7 @@ from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.base.settings import Settings, setting
 from flowgan_tf.data import conditions
 from flowgan_tf.data.names import is_local
-from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.flows.registry import traits_of
 
 PATH = 'a path', is_path
 
@@ -46,7 +46,7 @@ class DataSettings(Settings):
   @classmethod
   def check(cls, config: Any) -> None:
     """Checks what a table, a vector and hidden labels exclude."""
-    rows = generator_of(config).traits.draws_rows
+    rows = traits_of(config).draws_rows
     for name, only in (('flip', False), ('shift', 0)):
       expected = f'{only!r} with generator {config.generator}, whose samples are not images'
       check(name, config[name], expected, not rows or config[name] == only)

@@ -11,12 +11,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.base.errors import UsageError, check
-from flowgan_tf.flows.builder import Traits
 from flowgan_tf.flows.checks import as_indices, check_events
 from flowgan_tf.flows.classes import as_class_names, as_label
 from flowgan_tf.flows.initialization import InitialData
 from flowgan_tf.flows.prior import label_keyword, tempered
 from flowgan_tf.flows.tensors import as_shape, broadcast_batch, broadcast_shape, divided_shape, variable_or_tensor
+from flowgan_tf.flows.traits import Traits
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
 

@@ -11,7 +11,7 @@ from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.flows.registry import arguments_of
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.objectives.term import Drawn, Number, Seen, Term, between, moving
 
 # The weight of the likelihood in the objectives that fix it.
@@ -56,15 +56,15 @@ class Likelihood(Term):
     @classmethod
     def check(cls, config: Any) -> None:
       """Checks that pseudo-labels have components and a likelihood."""
-      arguments, pseudo_labels = arguments_of(config), config.pseudo_labels
+      traits, pseudo_labels = traits_of(config), config.pseudo_labels
       for expected, holds in (
         (
           f'False for a generator with a single component, here {config.generator}',
-          arguments.get('components', 1) > 1,
+          traits.components > 1,
         ),
         (
           f'False with `{short_name(config.generator)}.histogram_bins`, as clusters and prototypes would disagree',
-          not arguments.get('histogram_bins'),
+          not traits.has_histograms,
         ),
         (
           "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is",
@@ -143,7 +143,6 @@ def check_batch_norms(name: str, config: Any) -> None:
 
   Batch norms would take that for the batch.
   """
-  arguments = arguments_of(config)
-  normed = 'batch' in str(arguments.get('normalization')) or arguments.get('batch_norm_between', False)
+  traits = traits_of(config)
   expected = f'0 with batch norms, unless `{short_name(config.generator)}.condition_networks` is False'
-  check(name, config[name], expected, not (config[name] and normed and arguments.get('condition_networks', True)))
+  check(name, config[name], expected, not (config[name] and traits.has_batch_norm and traits.sees_condition))

@@ -140,20 +140,21 @@ def make(name: str, **settings: Any) -> Objective:
   Args:
     name: One of `OBJECTIVES`.
     **settings: Settings of the terms, such as `lambda_`, `final_lambda`, `divergence`, `gradient_penalty`, `penalty`,
-      `penalty_interval` and `transport_weight`. By default `lambda_` is 1. `mle` always has weight 1 and `adversarial`
-      0. None means the divergence's default for the penalty, and for a final weight that it does not change.
+      `penalty_interval` and `transport_weight`, with the defaults of a training. `mle` always has weight 1 and
+      `adversarial` 0. None means the divergence's default for the penalty, and for a final weight that it does not
+      change.
 
   Raises:
     UsageError: If a setting has the wrong type or is out of range.
     TypeError: If there is no such setting, or only a training uses it.
   """
-  fields = {n: f for kind in TERMS.values() for n, f in kind.Settings.fields()}
+  known = {name: declared for kind in TERMS.values() for name, declared in kind.Settings.declared().items()}
   given = {key.rstrip('_'): value for key, value in settings.items()}
-  if unknown := given.keys() - {n for n, f in fields.items() if not f.metadata['training_only']}:
+  if unknown := given.keys() - {name for name, declared in known.items() if not declared.training_only}:
     names = ', '.join(sorted(unknown))
     raise TypeError(f'`make` takes the settings that change the losses in any training loop. Got: {names}.')
-  defaults = {n: f.default for n, f in fields.items()} | {'lambda': 1.0, 'condition': '', 'terms': ()}
-  values = defaults | given | {'objective': name}
+  defaults = {name: declared.default for name, declared in known.items()}
+  values = defaults | {'condition': '', 'terms': ()} | given | {'objective': name}
   try:
     kinds: list[type[Settings]] = [ObjectiveSettings, *(term.Settings for term in TERMS.values())]
     for kind in kinds:

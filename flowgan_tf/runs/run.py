@@ -14,6 +14,7 @@ from flowgan_tf.base.cache import cache_folder
 from flowgan_tf.base.errors import UsageError, check, renamed
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.progress import Task
+from flowgan_tf.base.settings import settings_of
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.likelihood import weight_of
@@ -144,7 +145,8 @@ def make_critic(
 def _build(builders, setting, config, image_shape, dtype, arguments):
   name = short_name(config[setting])
   try:
-    return builders[config[setting]](image_shape, dtype=dtype, **config[name], **arguments)
+    build = builders[config[setting]]
+    return build(image_shape, dtype=dtype, **vars(settings_of(build).of(config[name])), **arguments)
   except ValueError as error:
     if getattr(error, 'argument', None) in config[name]:
       raise renamed(error, {argument: f'{name}.{argument}' for argument in config[name]}) from error

@@ -10,18 +10,15 @@ from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from flowgan_tf import data, flows, metrics
 from flowgan_tf.base.errors import check, check_integer, check_memory, check_number
-from flowgan_tf.base.lazy import lazy_import, tf, tfp
+from flowgan_tf.base.lazy import tf, tfp
 from flowgan_tf.base.progress import Task
 from flowgan_tf.display.tables import Column
+from flowgan_tf.metrics import arrays
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
-
-annealing = lazy_import('flowgan_tf.metrics.annealing')
-arrays = lazy_import('flowgan_tf.metrics.arrays')
-data = lazy_import('flowgan_tf.data')
-priors = lazy_import('flowgan_tf.flows.prior')
 
 # The candidates for sigma, in units of the images; neighbours differ by 10 percent.
 _SIGMAS = np.geomspace(0.5, 0.01, 41)
@@ -89,7 +86,7 @@ class AnnealedImportanceSampler:
   def __post_init__(self):
     for name in ('chains', 'steps', 'batch_size'):
       check_integer(name, getattr(self, name), 1)
-    self._annealing = annealing.Annealing(self._log_prior, self._energy)
+    self._annealing = metrics.annealing.Annealing(self._log_prior, self._energy)
 
   def given(self, conditions: np.ndarray | None) -> Self:
     """Returns a sampler of images that come with conditions `[n, ...]`, whose estimates are of log p(x | c).
@@ -208,13 +205,13 @@ class AnnealedImportanceSampler:
 
   def _draw(self, n, seed, given):
     """Draws noise `[n, *noise_shape]` from the prior, with what it is given, `[n, ...]`."""
-    return self.prior.sample(n, seed=seed, **priors.label_keyword(self.prior, given))
+    return self.prior.sample(n, seed=seed, **flows.prior.label_keyword(self.prior, given))
 
   def _decode(self, noise, given):
     return self.decode(noise) if given is None else self.decode(noise, condition=given)
 
   def _log_prior(self, noise, images, given):
-    return self.prior.log_prob(noise, **priors.label_keyword(self.prior, given))
+    return self.prior.log_prob(noise, **flows.prior.label_keyword(self.prior, given))
 
   def _energy(self, noise, images, given):
     decoded = self._decode(noise, given)

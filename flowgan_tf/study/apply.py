@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flowgan_tf import bijectors, runs
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.files import as_json, make_writable, write_record
-from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.base.plugins import Registry, is_plugin
 from flowgan_tf.base.settings import wrong_settings
 from flowgan_tf.display.tables import Column
 from flowgan_tf.flows.classes import class_name
+from flowgan_tf.runs import folder as folders
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
@@ -27,10 +28,6 @@ from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.outliers import Outliers
 from flowgan_tf.study.summary import Study, Summary
 from flowgan_tf.study.temperature import Temperature
-
-bijectors = lazy_import('flowgan_tf.bijectors.base')
-folders = lazy_import('flowgan_tf.runs.folder')
-runs = lazy_import('flowgan_tf.runs.run')
 
 _LOG = logging.getLogger(__name__)
 # Names that the record of a study has, and a plug-in's numbers must not have.

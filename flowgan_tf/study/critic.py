@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf import display, runs
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.lazy import keras, lazy_import, tf
 from flowgan_tf.base.progress import Task
 from flowgan_tf.base.settings import Range
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
+from flowgan_tf.metrics import arrays
 from flowgan_tf.objectives.critic import CRITICS, mean_output
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.sight import parts_of, see, seen_shape
+from flowgan_tf.runs import config as configs
+from flowgan_tf.runs import folder as folders
+from flowgan_tf.runs import seeds as streams
 from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.exact import KNOWN, exact, right
@@ -28,13 +33,7 @@ from flowgan_tf.study.summary import Summary
 if TYPE_CHECKING:
   from flowgan_tf import data
 
-runs = lazy_import('flowgan_tf.runs.run')
-configs = lazy_import('flowgan_tf.runs.config')
-folders = lazy_import('flowgan_tf.runs.folder')
-arrays = lazy_import('flowgan_tf.metrics.arrays')
-streams = lazy_import('flowgan_tf.runs.seeds')
 stats = lazy_import('scipy.stats')
-plots = lazy_import('flowgan_tf.display.plots')
 
 _BATCH = 200  # samples of each flow in an update
 _MEASURED = 500  # samples of each flow in a pass that measures
@@ -177,7 +176,7 @@ class Critic(Analysis):
     }
     return {
       self.name: Figure.of_plot(
-        plots.shares_seen(series),
+        display.plots.shares_seen(series),
         f'The estimate of each critic over the exact divergence between {run.label} and {record["other"]}.',
         'What critics see of the exact divergence after a number of updates; 1 would be all of it.',
       )
@@ -291,7 +290,7 @@ def _make_critics(flows: _Flows, settings: CriticSettings) -> dict[str, _Trained
     config.critic = critic
     for sees, divergence in itertools.product(settings.sights, settings.divergences):
       keras.utils.set_random_seed(settings.seed)  # It decides the initial weights.
-      network = runs.make_critic(configs.extend(config), seen_shape(sees, model.generator, model.image_shape))
+      network = runs.run.make_critic(configs.extend(config), seen_shape(sees, model.generator, model.image_shape))
       label = f'{critic} on {sees}' + (f', {divergence}' if len(settings.divergences) > 1 else '')
       made[label] = _Trained(network, sees, divergence, flows)
   return made

@@ -13,19 +13,15 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf import evaluation, metrics, runs
 from flowgan_tf.base.errors import UsageError, printable
 from flowgan_tf.base.files import fits, read_record, read_whole
-from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.objectives.likelihood import weight_of
 from flowgan_tf.objectives.objective import OBJECTIVES, TERMS
-
-evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
-folders = lazy_import('flowgan_tf.runs.folder')
-log = lazy_import('flowgan_tf.runs.log')
-metrics = lazy_import('flowgan_tf.metrics')
-pretrained = lazy_import('flowgan_tf.runs.pretrained')
+from flowgan_tf.runs import folder as folders
+from flowgan_tf.runs import pretrained
 
 # What every analysis says, apart from its numbers.
 _FORM = {'what': str, 'checkpoint': str, 'step': int, 'settings': {str: (bool, float, str, None, [(float, str)])}}
@@ -173,14 +169,15 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   """
   workdir = pathlib.Path(workdir)
   description = folders.read_description(folders.find_run(workdir), imports=False)
+  assert description is not None
   facts = description.data
   damage: list[str] = []
-  records = _read(lambda: log.read_metrics(workdir, damage.append), damage) or []
+  records = _read(lambda: runs.log.read_metrics(workdir, damage.append), damage) or []
   # A packed run has neither of these, and no log.
   has_trained = 'latest' in folders.available(workdir) or (workdir / 'tensorboard').exists()
   if has_trained and not (workdir / 'metrics.jsonl').exists():
     damage.append(f'{workdir}/metrics.jsonl: is missing; the losses of the training are lost')
-  evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
+  evaluated = _read(lambda: evaluation.read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
     if found := _read(functools.partial(_read_analysis, path), damage):
@@ -194,7 +191,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     image_shape=tuple(facts['image_shape']),
     levels=facts['levels'],
     metrics=records,
-    evaluation=evaluation,
+    evaluation=evaluated,
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
     real_grid=_png(workdir / 'samples' / 'real.png', damage),

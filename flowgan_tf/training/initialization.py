@@ -13,7 +13,7 @@ from flowgan_tf import data
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.flows.initialization import InitialData
-from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.runs.checkpoints import restore_critic
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.run import load_run
@@ -87,7 +87,7 @@ def initialize_from_data(state: TrainState, images: TrainingImages) -> None:
   try:
     state.generator.initialize(images, new=not config.init_from)
   except ValueError as error:
-    if generator_of(config).traits.draws_rows:
+    if traits_of(config).draws_rows:
       raise UsageError(f'{config.dataset}: {error}') from error
     components = getattr(state.generator.distribution, 'num_components', None)
     if components is None or not isinstance(error, UsageError):

@@ -23,7 +23,7 @@ from flowgan_tf.devices.replicas import make_replicas
 from flowgan_tf.evaluation.evaluate import Evaluator, warn_of_wrong_inverse
 from flowgan_tf.evaluation.grids import SampleGrids
 from flowgan_tf.evaluation.scorer import make_scorer
-from flowgan_tf.flows.registry import arguments_of, generator_of
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity, shared_settings, validate
@@ -86,7 +86,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   with replicas.reporting_lost_workers(), Task(''), contextlib.ExitStack() as open_folder:
     objective = make_objective(config)
     dataset = data_of(config)
-    suits = dataset.is_table == generator_of(config).traits.draws_rows
+    suits = dataset.is_table == traits_of(config).draws_rows
     expected = "one of rows for a table, such as 'vectors' in configs/table.py, and one of images for images"
     check('generator', config.generator, expected, suits)
     images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
@@ -173,7 +173,7 @@ class _Loop:
       if config.spread_labels:
         reached = int((self._train.labels >= 0).sum()) - config.labelled
         _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
-      if not dataset.condition.has_marginal and (components := arguments_of(config).get('components', 1)) > 1:
+      if not dataset.condition.has_marginal and (components := traits_of(config).components) > 1:
         setting = f'--config.{short_name(config.generator)}.components'
         _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
       for name, part in ((config.generator, state.generator), ('critic', state.critic)):

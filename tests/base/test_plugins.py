@@ -57,10 +57,6 @@ def module(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_parts_from_outside_of_every_kind(module, tmp_path):
   flags = (*FLAGS, '--workdir=run')
-  refused = call('train', *flags, '--config.toy.spread=-1.0')
-  assert refused.status == 2 and refused.err.endswith(
-    '\ntrain: --config.toy.spread must be a positive number. Got: -1.0.\n'
-  )
   trained = call('train', *flags, '--config.toy.spread=2.0', '--toy_weight=0.5')
   assert trained.status == 0 and 'my_parts:toy: 3 parameters' in trained.err, trained
   # Other programs find the module by the run alone.
@@ -167,6 +163,12 @@ def test_a_mistake_is_one_line(module, flag, said):
   assert_one_line(call('train', '--workdir=run', flag), 'train', said)
 
 
+def test_what_a_builder_from_outside_declares_is_checked_and_shown(module):
+  wrong = call('train', '--workdir=run', '--generator=my_parts:toy', '--config.toy.spread=-1')
+  assert_one_line(wrong, 'train', '--config.toy.spread must be a finite number from 0.1 to 10. Got: -1.0.')
+  assert 'Factor of the noise.' in call('train', '--generator=my_parts:toy', '--helpfull').out
+
+
 def test_a_module_beside_the_package_is_a_file_of_the_user():
   path = f'{os.path.dirname(fg.__file__)}_mine/part.py'
   with pytest.raises(ZeroDivisionError) as raised:
@@ -207,10 +209,6 @@ def left_open(image_shape, *, filters=None, dtype='float32', name='left_open'):
 
 @fg.flows.builder
 def required(image_shape, *, filters, dtype='float32', name='required'):
-  return None
-
-@fg.flows.builder
-def normed(image_shape, *, normalization=True, dtype='float32', name='normed'):
   return None
 
 @fg.flows.builder
@@ -324,12 +322,6 @@ def test_what_a_critic_returns_is_checked(module, monkeypatch):
     config.nice.couplings, config.nice.hidden_units = 2, 4
     with pytest.raises(UsageError, match=f'^{said}'):
       TrainState(config, (4, 4, 1), make_objective(config))
-
-
-def test_a_normalization_may_be_something_else_than_a_name(module, monkeypatch):
-  monkeypatch.syspath_prepend(module)
-  (module / 'my_parts.py').write_text(WRONG)
-  validate(default_config(generator='my_parts:normed'))
 
 
 def test_a_transport_needs_the_logits_of_pixels(module, monkeypatch):

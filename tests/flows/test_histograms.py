@@ -70,7 +70,7 @@ def test_wrong_flows_and_images_are_refused():
   with pytest.raises(ValueError, match='`flow` must be a flow with `histogram_bins`'):
     flows.fit_histograms(None, images)
   for wrong, said in (
-    ({'histogram_bins': 1}, '`histogram_bins` must be 0, or at least 2'),
+    ({'histogram_bins': 1}, '`histogram_bins` must be 0 or an integer from 2 to 1024'),
     ({'histogram_bins': 5000}, '`histogram_bins` must be '),
     ({'histogram_networks': 1}, '`histogram_networks` must be 0 without `histogram_bins`'),
     (

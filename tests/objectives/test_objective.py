@@ -182,7 +182,7 @@ def test_make(name):
     assert objective.adversary.gradient_penalty == 3.0 and objective.adversary.penalty == 'one_centered'
     assert make(name, penalty='zero_centered').adversary.penalty == 'zero_centered'
   if objective.uses_likelihood:
-    assert make(name).terms[-1].weight == 1.0
+    assert make(name).terms[-1].weight == {'mle': 1.0, 'hybrid': default_config()['lambda']}[name]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from flowgan_tf.devices.cores import in_parts
 from flowgan_tf.devices.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.objectives import Drawn, Objective, Seen, Term
-from flowgan_tf.objectives.sight import see
 from flowgan_tf.objectives.term import own_numbers
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
@@ -96,8 +95,7 @@ class TrainStep:
     running = [variable for part in parts for variable in part.non_trainable_variables]
     divided = alone and not running and not config.jit and not generator.traits.computed_whole
     self._in_parts = in_parts if divided else lambda function: function
-    sees = () if config.critic_sees == 'pixels' else ('_see',)
-    self._replace(self._in_parts, '_of_images', '_decode', *sees)
+    self._replace(self._in_parts, '_of_images', '_decode')
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
     # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
@@ -107,7 +105,7 @@ class TrainStep:
       # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
       return function if self._compiles_all else as_graph(function, jit_compile=config.jit)
 
-    self._replace(compiled, '_means', '_decode', *sees)
+    self._replace(compiled, '_means', '_decode')
     if alone:
       self._replace(compiled, '_apply_to_critic', '_apply_to_generator')
     # These are only sums and products: one pass over memory with XLA instead of three, on any device.
@@ -199,7 +197,6 @@ class TrainStep:
     assert adversary is not None
     metrics: dict[str, tf.Tensor] = {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
-    fake, batch = self._see(fake, batch.condition), batch._replace(images=self._see(*batch))
     parts = batch.images.shape[0] // self._batch_size
     real = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
     fake = tf.split(fake, fake.shape[0] // self._batch_size)
@@ -234,9 +231,9 @@ class TrainStep:
           with tape.stop_recording():
             metrics |= self.update_critic(batch, drawn['samples'], penalized)
         critic = self._critic(batch)
-        drawn['fake_outputs'] = critic(self._see(drawn['samples'], batch.condition))
+        drawn['fake_outputs'] = critic(drawn['samples'])
         if self._needs_real_outputs:
-          drawn['real_outputs'] = critic(self._see(*batch))
+          drawn['real_outputs'] = critic(batch.images)
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = self.objective.generator_loss(Drawn(progress=progress, **drawn))
       scaled = state.optimizer.scale_loss(loss)
@@ -268,11 +265,6 @@ class TrainStep:
       return of_each(images, None if given is None else tf.concat([given] * batches, axis=0))
 
     return critic
-
-  def _see(self, images, given):
-    # The generator itself would map a sample back to the very noise that it was made from, which has no gradient. The
-    # averaged generator maps it instead, whose weights this step leaves alone.
-    return see(self.config.critic_sees, self.state.ema.given(given), images)
 
   def _means(self, *batch):
     """Returns the means over a batch of what the terms compute of each image."""

@@ -187,6 +187,20 @@ class AdditiveCoupling(Coupling):
     super().__init__(conditioner, mask, tfp.bijectors.Shift, 1, name, condition_shape)
 
 
+class _Affine(OnePassBijector):
+  """Without the sums of log-determinants that a `tfb.Chain` of a shift and a scale would compute."""
+
+  def __init__(self, shift, log_scale):
+    self.shift, self.log_scale = shift, log_scale
+    super().__init__(forward_min_event_ndims=0, name='affine')
+
+  def _forward_and_log_det(self, x):
+    return x * tf.exp(self.log_scale) + self.shift, self.log_scale
+
+  def _inverse_and_log_det(self, y):
+    return (y - self.shift) * tf.exp(-self.log_scale), -self.log_scale
+
+
 class AffineCoupling(Coupling):
   """Scales and shifts one part of the event by functions of the other part.
 
@@ -238,4 +252,4 @@ class AffineCoupling(Coupling):
     shift, h = tf.split(params, 2, axis=-1)
     scale, offset = tf.cast(self._scale, h.dtype), tf.cast(self._offset, h.dtype)
     log_scale = self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound)
-    return tfp.bijectors.Chain([tfp.bijectors.Shift(shift), tfp.bijectors.Scale(log_scale=log_scale)])
+    return _Affine(shift, log_scale)

@@ -14,7 +14,6 @@ from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
-from flowgan_tf.objectives.sight import parts_of
 from flowgan_tf.objectives.term import Drawn, Number, Term
 
 
@@ -61,11 +60,6 @@ class Adversary(Term):
     critic: str = setting(
       'dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS, training_only=True
     )
-    critic_sees: str = setting(
-      'pixels',
-      'What the critic sees: pixels, logits and noise, or several with + between them.',
-      training_only=True,
-    )
     critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True, training_only=True)
     critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9, training_only=True)
     reuse_batch: bool = setting(
@@ -80,9 +74,6 @@ class Adversary(Term):
       """Checks that the generator is trained at all, and that the critic to start from exists."""
       expected = f'below `steps` {config.steps}'
       check('critic_warmup', config.critic_warmup, expected, config.critic_warmup < config.steps)
-      expected = 'above 0, because a critic sees the noise of the averaged flow'
-      noise = 'noise' in parts_of(config.critic_sees)
-      check('ema_decay', config.ema_decay, expected, config.ema_decay > 0 or config.objective == 'mle' or not noise)
       expected = "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic"
       check('init_critic', config.init_critic, expected, not config.init_critic or config.init_checkpoint == 'latest')
 

@@ -34,6 +34,8 @@ _OWNERS = (TrainingSettings, DataSettings, GeneratorSettings, StartSettings, Obj
 _BUILDERS: dict[str, Mapping[str, Callable]] = {'generator': GENERATORS, 'critic': CRITICS}
 PLUGGED = (*_BUILDERS, 'terms')  # settings that name parts with settings of their own
 _OPTIMIZERS = ('optimizer', 'critic_optimizer')
+# Settings of earlier versions, and the values with which they trained as this version does.
+_FORMER = {'critic_sees': 'pixels'}
 
 
 class Declared(NamedTuple):
@@ -113,6 +115,16 @@ def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
   with config.unlocked():
     config.update(recorded)
   return config
+
+
+def without_former(recorded: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings that `config.json` has, without those of earlier versions."""
+  return {name: value for name, value in recorded.items() if name not in _FORMER}
+
+
+def former_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings in `config.json` with which an earlier version trained as this version cannot."""
+  return {name: recorded[name] for name, same in _FORMER.items() if recorded.get(name, same) != same}
 
 
 def without_plugins(config: config_dict.ConfigDict) -> config_dict.ConfigDict:

@@ -16,6 +16,7 @@ from flowgan_tf.flows.initialization import InitialData
 from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.runs.checkpoints import restore_critic
 from flowgan_tf.runs.config import settings, used
+from flowgan_tf.runs.folder import check_trains_on
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.training.state import TrainState
@@ -119,6 +120,7 @@ def initialize_from_run(config: config_dict.ConfigDict, dataset: data.Dataset, s
   if config.init_critic and state.critic is not None:
     if run.config.objective == 'mle':
       raise UsageError(f'`init_critic` must be False to start from a run without a critic. Got: {path}.', 'init_critic')
+    check_trains_on(run.workdir)
     _check_same(path, 'critic for `init_critic`', _critic_of(run.config), _critic_of(config))
   if config.pseudo_labels and not run.config.pseudo_labels:  # Without them, images have moved to other components.
     raise UsageError(
@@ -157,7 +159,7 @@ def _block(config, kind):
 
 
 def _critic_of(config):
-  return {**_block(config, 'critic'), 'critic_sees': config.critic_sees, 'divergence': config.divergence}
+  return {**_block(config, 'critic'), 'divergence': config.divergence}
 
 
 def _generator_of(config, image_shape, generator):

@@ -146,50 +146,59 @@ class _Loop:
     """Restores the latest checkpoint, or saves the start."""
     self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
     self._state, self._replicas, self._log = state, replicas, NoLog()
-    identity = run_identity(config, dataset.fingerprint)
-    self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
-    restored, step = self._restore(), int(state.step)
-    if restored:
-      _LOG.info(
-        '%s step %d of %d in %s.', 'Resuming at' if step < config.steps else 'Already at', step, config.steps, folder
-      )
-    elif folder and (rest := available(folder)):
-      raise UsageError(
-        f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`', 'workdir'
-      )
+    self._checkpoints = None
+    if folder:
+      self._checkpoints = Checkpoints(folder, state.checkpoint(), run_identity(config, dataset.fingerprint))
+    resumes, goes_on = self._resume(), int(state.step) < config.steps
     given = data.hide_labels(dataset.train, config.labelled, dataset.num_classes) if config.labelled else dataset.train
-    self._train = given
-    if config.spread_labels and step < config.steps:
-      self._train = self._with_spread_labels(given)
+    self._train = self._with_spread_labels(given) if config.spread_labels and goes_on else given
     scores = folder and config.score_samples
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
-    if not restored:
-      if folder:
-        initialize_from_data(state, TrainingImages(config, dataset, self._train, given.labels))
-      replicas.broadcast(state.variables)
-    if step < config.steps:
-      for line in data.describe(dataclasses.replace(dataset, train=given)):
-        _LOG.info('%s', line)
-      if config.spread_labels:
-        reached = int((self._train.labels >= 0).sum()) - config.labelled
-        _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
-      if not dataset.condition.has_marginal and (components := traits_of(config).components) > 1:
-        setting = f'--config.{short_name(config.generator)}.components'
-        _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
-      for name, part in ((config.generator, state.generator), ('critic', state.critic)):
-        if part is not None:
-          _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-    if not restored:
-      # Save it before there is a log or a best checkpoint: either of these without a latest one means a loss.
-      self._save('latest')
-      if folder:
-        _LOG.info('A new run in %s.', folder)
+    if not resumes:
+      self._begin(given.labels)
+    if goes_on:
+      self._describe(given)
     self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map)
     self._grids = SampleGrids(self._evaluator, dataset)
     self._train_step = TrainStep(state, objective, config, replicas)
     self._began = None
     self._rollbacks = 0
     self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
+
+  def _resume(self):
+    """Restores the latest checkpoint; returns whether there is one, and refuses a run that has only others."""
+    folder, steps, restored = self._folder, self._config.steps, self._restore()
+    if restored:
+      step = int(self._state.step)
+      _LOG.info('%s step %d of %d in %s.', 'Resuming at' if step < steps else 'Already at', step, steps, folder)
+    elif folder and (rest := available(folder)):
+      said = f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`'
+      raise UsageError(said, 'workdir')
+    return restored
+
+  def _begin(self, labels):
+    """Gives all workers the first weights, and saves them: a log or a best checkpoint without these means a loss."""
+    if self._folder:
+      initialize_from_data(self._state, TrainingImages(self._config, self._dataset, self._train, labels))
+    self._replicas.broadcast(self._state.variables)
+    self._save('latest')
+    if self._folder:
+      _LOG.info('A new run in %s.', self._folder)
+
+  def _describe(self, given):
+    """Logs what is trained on which images, of which `given` has the labels that no image got from others."""
+    config, dataset, state = self._config, self._dataset, self._state
+    for line in data.describe(dataclasses.replace(dataset, train=given)):
+      _LOG.info('%s', line)
+    if config.spread_labels:
+      reached = int((self._train.labels >= 0).sum()) - config.labelled
+      _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
+    if not dataset.condition.has_marginal and (components := traits_of(config).components) > 1:
+      setting = f'--config.{short_name(config.generator)}.components'
+      _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
+    for name, part in ((config.generator, state.generator), ('critic', state.critic)):
+      if part is not None:
+        _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
 
   def _with_spread_labels(self, given):
     labelled, dataset = self._config.labelled, self._dataset

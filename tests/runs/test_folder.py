@@ -117,6 +117,19 @@ def test_maximum_likelihood_can_be_prolonged_with_the_schedule_of_a_critic(run, 
   assert open_workdir(workdir, config, dataset) == workdir
 
 
+def test_a_run_with_a_setting_that_has_gone_loads_and_goes_on_if_it_had_no_effect(run, config, dataset):
+  workdir, _ = run
+  for value in ('logits', 'pixels'):
+    edit_record(workdir / 'config.json', lambda record, value=value: record['config'].update(critic_sees=value))
+    assert 'critic_sees' not in load_run(workdir).config
+    if value == 'logits':
+      with pytest.raises(
+        UsageError, match=r"was trained with critic_sees 'logits', which this version cannot train on"
+      ):
+        open_workdir(workdir, config, dataset)
+  assert open_workdir(workdir, config, dataset) == workdir
+
+
 def test_another_configuration_or_data_or_fewer_steps_are_refused(run, config, dataset, tmp_path):
   workdir, _ = run
   before = (workdir / 'config.json').read_bytes()

@@ -9,7 +9,7 @@ import tensorflow as tf
 from flowgan_tf import objectives
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import Batch
-from flowgan_tf.flows import fit_bijectors
+from flowgan_tf.flows import Flow, fit_bijectors
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives.objective import make_objective
@@ -178,7 +178,7 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
   """As without sharing: the critic's update, on samples that are the flow's own, comes before the flow's."""
   config = make_config(objective='hybrid', critic_steps=1, reuse_batch=True)
   images = images_for(config)
-  with mock.patch.object(TrainStep, '_decode', autospec=True, side_effect=TrainStep._decode) as sample:
+  with mock.patch.object(Flow, 'decode', autospec=True, side_effect=Flow.decode) as sample:
     state, recorder, before = record(config, images, divergence='relativistic')
   assert sample.call_count == 1
   [(real, fake, _)], [(_, fake_outputs, real_outputs, _)] = recorder.critic_inputs, recorder.generator_inputs

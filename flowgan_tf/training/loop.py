@@ -168,7 +168,7 @@ class _Loop:
         initialize_from_data(state, TrainingImages(config, dataset, self._train, given.labels))
       replicas.broadcast(state.variables)
     if step < config.steps:
-      for line in data.describe(dataclasses.replace(dataset, train=given)):
+      for line in dataset.condition.describe(dataclasses.replace(dataset, train=given)):
         _LOG.info('%s', line)
       if config.spread_labels:
         reached = int((self._train.labels >= 0).sum()) - config.labelled

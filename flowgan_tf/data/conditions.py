@@ -41,6 +41,9 @@ class Condition:
   comes_from_image: ClassVar[bool] = False  #: Whether `reduce` computes it, as for super-resolution and inpainting.
   rows: ClassVar[str] = ''  #: What the rows of a grid of samples are.
 
+  def __post_init__(self):
+    check('kind', self.kind, f'that of a {type(self).__name__}', kind_of(self.kind) is type(self))
+
   def __bool__(self) -> bool:
     return bool(self.kind)
 
@@ -100,9 +103,6 @@ class Condition:
   @classmethod
   def check(cls, condition: Any) -> None:
     """Checks the numbers of conditions `[..., *shape]`; raises a `UsageError`."""
-
-
-NOTHING = Condition()
 
 
 class Label(Condition):
@@ -321,6 +321,9 @@ def kind_of(setting: str) -> type[Condition]:
   """Returns the kind of condition that a setting names; raises a `UsageError` if there is none."""
   check('condition', setting, expected_kinds(), is_kind(setting))
   return CONDITIONS[setting] if setting in CONDITIONS else CONDITIONS[setting.partition(':')[0]]
+
+
+NOTHING = Condition()
 
 
 def make_condition(kind: str, dataset: Data) -> Condition:

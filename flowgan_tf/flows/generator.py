@@ -153,7 +153,7 @@ class Generator(HiddenFromKeras):
     if condition is None and self._is_conditional:
       raise UsageError(f'`condition` must be given, as {self.name!r} is conditional. Got: None.', 'condition')
     if condition is not None and not self._is_conditional:
-      raise UsageError(f'`condition` must be None, as {self.name!r} is not conditional.', 'condition')
+      raise UsageError(f'`condition` must be None, as {self.name!r} is not conditional. Got: a condition.', 'condition')
     if self.classes is not None:
       if isinstance(condition, np.ndarray) and condition.dtype.kind == 'U':
         condition = condition.tolist()

@@ -9,7 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.semi_supervised import LabelSpreading
 
 from flowgan_tf.base.errors import check
-from flowgan_tf.data.dataset import Split, random_order
+from flowgan_tf.data.dataset import random_order
+from flowgan_tf.data.split import Split
 
 VERSION = 1  # Part of the name under which a training caches spread labels. Raise it with every change of these labels.
 _SPREAD_TO = 50_000  # images, those with a label first

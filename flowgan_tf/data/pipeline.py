@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.data.arrays import StoredImages
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.data.dataset import Split
+from flowgan_tf.data.split import Split, StoredImages
 
 # float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 can therefore never round
 # k + u up to k + 1, so that floor(levels * x) is k again and x stays below 1.

@@ -34,7 +34,7 @@ class DataSettings(Settings):
   condition: str = setting(
     '',
     'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
-    must=(conditions.EXPECTED, conditions.is_kind),
+    must=(conditions.expected_kinds(), conditions.is_kind),
     short=True,
   )
   labelled: int = setting(0, 'Training images that keep their labels, equally many in each class; 0 for all.', 0, 10**9)

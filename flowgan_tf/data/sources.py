@@ -10,8 +10,9 @@ from sklearn.datasets import load_digits
 from flowgan_tf.base.errors import LARGEST_IMAGE, UsageError, check, check_integer
 from flowgan_tf.base.plugins import Registry, is_plugin, refusal
 from flowgan_tf.data import arrays, images, tfds
-from flowgan_tf.data.dataset import Dataset, Split, check_dataset, three_way
+from flowgan_tf.data.dataset import Dataset, check_dataset, three_way
 from flowgan_tf.data.names import NAMES
+from flowgan_tf.data.split import Split
 
 _LOG = logging.getLogger(__name__)
 

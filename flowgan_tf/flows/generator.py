@@ -30,6 +30,7 @@ class Generator(HiddenFromKeras):
   traits: Traits = Traits()  #: What its builder says of it.
   _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
   _class_names: tuple[str, ...] | None = None
+  condition_check: Callable[[tf.Tensor], None] | None = None  #: Checks the numbers of conditions; a run sets it.
   _class_probs: tf.Variable | tf.Tensor | None
   _condition_shape: tuple[int, ...] | None
 
@@ -149,12 +150,10 @@ class Generator(HiddenFromKeras):
 
     It also refuses None if the generator is conditional, and a condition if it is not.
     """
-    given = condition is not None
-    if given != self._is_conditional:
-      expected = (
-        'None, as {} is not conditional. Got: a condition' if given else 'given, as {} is conditional. Got: None'
-      )
-      raise UsageError(f'`condition` must be {expected.format(repr(self.name))}.', 'condition')
+    if condition is None and self._is_conditional:
+      raise UsageError(f'`condition` must be given, as {self.name!r} is conditional. Got: None.', 'condition')
+    if condition is not None and not self._is_conditional:
+      raise UsageError(f'`condition` must be None, as {self.name!r} is not conditional. Got: a condition.', 'condition')
     if self.classes is not None:
       if isinstance(condition, np.ndarray) and condition.dtype.kind == 'U':
         condition = condition.tolist()
@@ -165,6 +164,8 @@ class Generator(HiddenFromKeras):
       # As for images: integers in a list are refused, too.
       found = condition if hasattr(condition, 'dtype') else tf.convert_to_tensor(condition)
       check_events('condition', found, tf.TensorShape(self.condition_shape))
+      if self.condition_check is not None and tf.executing_eagerly():
+        self.condition_check(found)
       dtype = None if tf.is_tensor(condition) else self.dtype
       return tf.cast(tf.convert_to_tensor(condition, dtype), self.dtype)
     return None

@@ -10,7 +10,7 @@ from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.objectives.term import Drawn, Number, Seen, Term, between, moving
 
@@ -68,7 +68,7 @@ class Likelihood(Term):
         ),
         (
           "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is",
-          Condition(config.condition).has_marginal,
+          kind_of(config.condition).has_marginal,
         ),
         ("False without a likelihood, as with `objective` 'adversarial' or `lambda` 0", weight_of(config) != 0),
       ):

@@ -12,9 +12,10 @@ from flowgan_tf import data
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import IMAGE_SUFFIXES, open_arrays, read_arrays, read_shape
 from flowgan_tf.base.plugins import is_plugin
-from flowgan_tf.data.arrays import load_array, map_array
+from flowgan_tf.data.arrays import load_array
 from flowgan_tf.data.dataset import RESIZE
 from flowgan_tf.data.images import open_image
+from flowgan_tf.data.split import map_array
 from flowgan_tf.runs.config import default_config
 
 _TFDS = {'cifar10': {}, 'svhn_cropped': {'flip': False}}  # others of TFDS that `data.load` knows by name

@@ -118,8 +118,8 @@ def _check(runs, analyses):
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
       raise UsageError(f'--what must not contain {needy[0]}, which needs a likelihood. Got: {config.generator}.')
   for what in analyses:
-    if why := ANALYSES[what].refuses(dataset.given):
-      raise UsageError(f'--what must not contain {what} with condition {dataset.given}: {why}.')
+    if why := ANALYSES[what].refuses(dataset.condition_kind):
+      raise UsageError(f'--what must not contain {what} with condition {dataset.condition_kind}: {why}.')
   if any(objective.uses_critic for objective in objectives):
     fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=dataset.condition.network_shape)
   for what, settings in analyses.items():

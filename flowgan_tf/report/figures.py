@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.display import plots
 from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
@@ -83,7 +83,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   if trained and any(run.config.pseudo_labels for run in runs):
     caption += ' (of training images with `pseudo_labels`: together with their components)'
-  given = [run.label for run in runs if run.label in series and not Condition(run.given).has_marginal]
+  given = [run.label for run in runs if run.label in series and not kind_of(run.given).has_marginal]
   if given:
     caption += f'; for {listed(given)} it is the mean of {GIVEN_NOTE}'
   return Figure.of_plot(
@@ -97,12 +97,8 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
 def _rows(run: Summary) -> str:
   """What the rows of a grid of samples are."""
   names = f', {listed(run.class_names)}' if 0 < len(run.class_names) <= _MOST_ROWS else ''
-  said = {
-    '': '',
-    'label': f': a row for each class{names}',
-    'vector': ': a row for each condition; originals on the right',
-  }
-  return said.get(run.given, ': a row for each condition, which is on the left; originals on the right')
+  rows = kind_of(run.given).rows
+  return rows and f': {rows}{names}'
 
 
 def conditional_curves(runs: Sequence[Summary]) -> list[Figure]:

@@ -192,7 +192,7 @@ def open_workdir(
 def _facts(dataset: data.Dataset) -> dict:
   """Returns what a description says of the data."""
   facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
-  return as_json(facts | ({'condition': dataset.condition.arguments} if dataset.given else {}))
+  return as_json(facts | ({'condition': dataset.condition.arguments} if dataset.condition_kind else {}))
 
 
 def check_can_go_on(workdir: pathlib.Path, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:

@@ -15,6 +15,7 @@ from flowgan_tf.base.errors import UsageError, check, renamed
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.progress import Task
 from flowgan_tf.base.settings import settings_of
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.likelihood import weight_of
@@ -61,6 +62,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   with Task(f'loading {workdir}'):
     generator = make_generator(config, image_shape, arguments=facts.get('condition'))
     step = restore_generator(workdir, checkpoint, generator, identity)
+  generator.condition_check = kind_of(config.condition).check
   if generator.classes:
     generator.class_names = description.class_names
   return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator, identity)
@@ -111,7 +113,7 @@ def data_of(config: config_dict.ConfigDict) -> data.Dataset:
   """Loads the data that a configuration names, with what it gives a generator."""
   with Task(f'loading {config.dataset}'):
     dataset = data.load(config.dataset, config.data_dir, config.image_size, cache_folder(config.cache_dir))
-  return dataclasses.replace(dataset, given=config.condition)
+  return dataclasses.replace(dataset, condition_kind=config.condition)
 
 
 def make_generator(

@@ -141,7 +141,7 @@ class AnnealedImportanceSampler:
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
     noise = self._draw(n, noise_seed, self._given)
     parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
-    clean = tf.concat([self._decode(noise[part], data.dataset.take(self._given, part)) for part in parts], axis=0)
+    clean = tf.concat([self._decode(noise[part], data.split.take(self._given, part)) for part in parts], axis=0)
     images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
     lower, _, _, step_sizes = self._run(images, sigma, int(chain_seed[0]))
     upper, *_ = self._run(images, sigma, int(chain_seed[1]), noise, step_sizes)
@@ -185,7 +185,7 @@ class AnnealedImportanceSampler:
     with Task(what, len(starts) * self.steps, unit='temperatures', images=0) as task:
       for i in starts:
         batch = slice(i, i + starts.step)
-        given = data.dataset.take(self._given, batch)
+        given = data.split.take(self._given, batch)
         back = () if posterior_samples is None else (posterior_samples[batch], step_sizes[:, batch])
         found.append(self._anneal(images[batch], given, sigma, tf.constant([seed, i]), task, *back))
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)]
@@ -294,7 +294,7 @@ class Ais(Analysis):
       'bracket_gap_standard_error': arrays.standard_error(upper - lower),
       'bracket_n': _BRACKETED_IMAGES,
     }
-    if subject.given == 'all classes':
+    if subject.condition_title == 'all classes':
       numbers['given'] = 'own class'
     return numbers | subject.exact(images, given), {'log_likelihood': estimate.log_likelihood}
 

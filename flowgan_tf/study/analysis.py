@@ -18,7 +18,7 @@ from flowgan_tf.base import settings
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import setting
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
 from flowgan_tf.metrics import arrays
@@ -65,7 +65,9 @@ class Subject:
       label = run.generator.label_of(label)
     self.label: int | None = label
     self.condition: data.Condition = dataclasses.replace(self.dataset.condition, label=label)
-    self.given: str = self.condition.given  #: What densities and samples are given, in a few words; '' for nothing.
+    self.condition_title: str = (
+      self.condition.title
+    )  #: What densities and samples are given, in a few words; '' for nothing.
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))
     self._log_prob = tf.function(log_prob, autograph=False)
@@ -214,7 +216,7 @@ class Analysis(abc.ABC):
 
   def refuses(self, given: str) -> str:
     """Says why it cannot measure generators that are given this, the setting `condition`; '' if it can."""
-    return '' if Condition(given).has_marginal else self.needs_marginal
+    return '' if kind_of(given).has_marginal else self.needs_marginal
 
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that otherwise only `measure` would find wrong.

@@ -135,7 +135,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   chosen = dataclasses.asdict(values)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
-  if why := analysis.refuses(given := subject.dataset.given):
+  if why := analysis.refuses(given := subject.dataset.condition_kind):
     raise UsageError(f'{run.workdir}: {what} cannot measure a run with condition {given}: {why}')
   folder = run.workdir / 'analysis'
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
@@ -155,7 +155,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
     **outside,
     'checkpoint': run.checkpoint,
     'step': run.step,
-    **({'given': subject.given} if subject.given else {}),
+    **({'given': subject.condition_title} if subject.condition_title else {}),
     **({'label': class_name(subject.label, run.generator.class_names)} if subject.label is not None else {}),
     'settings': chosen,
     'seconds': round(time.monotonic() - began, 1),

@@ -126,7 +126,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, condition: tf.Tensor | None
   singular_values = np.empty((len(noise), math.prod(generator.event_shape)))
   with Task('Jacobians', len(noise), unit='noise vectors', images=0) as task:
     for i in range(len(noise)):
-      matrix = jacobian_at(noise[i], data.dataset.take(condition, slice(i, i + 1))).numpy().astype(np.float64)
+      matrix = jacobian_at(noise[i], data.split.take(condition, slice(i, i + 1))).numpy().astype(np.float64)
       if not np.isfinite(matrix).all():
         raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
       singular_values[i] = np.linalg.svd(matrix, compute_uv=False)

@@ -188,7 +188,7 @@ class _Loop:
   def _describe(self, given):
     """Logs what is trained on which images, of which `given` has the labels that no image got from others."""
     config, dataset, state = self._config, self._dataset, self._state
-    for line in data.describe(dataclasses.replace(dataset, train=given)):
+    for line in dataset.condition.describe(dataclasses.replace(dataset, train=given)):
       _LOG.info('%s', line)
     if config.spread_labels:
       reached = int((self._train.labels >= 0).sum()) - config.labelled

@@ -37,7 +37,7 @@ def test_a_new_folder_holds_a_description(tmp_path, config, dataset):
 
 def test_the_condition_is_kept_and_may_not_change(run, tmp_path, config, dataset):
   config.condition = 'low_resolution:2'
-  dataset = dataclasses.replace(dataset, given=config.condition)
+  dataset = dataclasses.replace(dataset, condition_kind=config.condition)
   with pytest.raises(UsageError, match=r'holds a run with another configuration \(condition  -> low_resolution:2\)'):
     open_workdir(run[0], config, dataset)
   workdir = open_workdir(tmp_path / 'conditional', config, dataset)

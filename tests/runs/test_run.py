@@ -40,7 +40,7 @@ def test_a_run_and_its_data_are_loaded(run, config, dataset, images):
 def test_a_conditional_run_is_loaded_with_its_condition(config, dataset, tmp_path, kind, arguments):
   config.condition = kind
   train = dataclasses.replace(dataset.train, labels=np.arange(len(dataset.train)) % 2)
-  dataset = dataclasses.replace(dataset, train=train, num_classes=2, given=kind)
+  dataset = dataclasses.replace(dataset, train=train, num_classes=2, condition_kind=kind)
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
   state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)

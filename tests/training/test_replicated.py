@@ -18,7 +18,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from flowgan_tf.bijectors import AffineCoupling, masks
-from flowgan_tf.data import Batch, Condition
+from flowgan_tf.data import Batch, conditions
 from flowgan_tf.devices.replicas import SINGLE, draw, gather, make_replicas, mean, share
 from flowgan_tf.evaluation import evaluate
 from flowgan_tf.evaluation.evaluate import read_evaluation
@@ -190,7 +190,7 @@ def test_replicas_make_the_step_of_one_device(monkeypatch, settings):
   config = make_config(settings)
   objective, images = make_objective(config), images_for(config)
   labels = tf.constant([0, 1, 1, 1, 0, 1, 0, 0] if config.objective == 'hybrid' else [0, 1, 0, -1, 1, -1, 1, -1])
-  condition = Condition('label', 256, IMAGE_SHAPE, classes=2)
+  condition = conditions.Label('label', 256, IMAGE_SHAPE, classes=2)
 
   def step_of(replicas):
     state = TrainState(config, IMAGE_SHAPE, objective, condition=condition)

@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -53,11 +54,14 @@ def run_program(module: types.ModuleType) -> None:
 
   The exit status is 2 for a user's mistake: a wrong flag, or a `UsageError` about a setting, data, or a path whose
   permissions forbid writing. It is 1 if reading or writing fails in another way, as on a full disk, or if memory runs
-  out; and 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
+  out. SIGINT, SIGTERM and SIGHUP end the process at once, except in a step of a training; see `base.signals`.
 
   The module's `main` takes the positional arguments, and returns an exit status or None. It checks what it can before
   it calls `load_tensorflow`, so that --help and refusals take no time.
   """
+  # Python would raise a KeyboardInterrupt, which waits until XLA has compiled. Background jobs ignore SIGINT.
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
   # --help shows the docstring and the flags of the main module, which is the script that calls our module.
   sys.modules['__main__'].__doc__ = module.__doc__
   for flag in FLAGS.get_key_flags_for_module(module.__name__):

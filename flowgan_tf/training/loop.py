@@ -225,6 +225,7 @@ class _Loop:
           # Save before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._save('latest')
           if stopped:
+            _LOG.info('Stopped at step %d, which is saved; repeat the command to go on.', step)
             replicas.wait_for_all()  # No worker ends before the chief has saved.
         if received:
           return False

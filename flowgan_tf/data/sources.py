@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from flowgan_tf.base.errors import LARGEST_IMAGE, UsageError, check, check_integer
-from flowgan_tf.base.plugins import Registry, is_plugin, refusal
+from flowgan_tf.base.plugins import Registry, is_plugin
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.dataset import Dataset, Split, check_dataset, three_way
 from flowgan_tf.data.names import NAMES
@@ -16,9 +16,7 @@ from flowgan_tf.data.names import NAMES
 _LOG = logging.getLogger(__name__)
 
 #: The data sets from outside of the package, `module:function`: the function takes nothing and returns a `Dataset`.
-SOURCES: Registry[Callable[[], Dataset]] = Registry(
-  'dataset', 'a function that returns a Dataset', callable, {}, refusal
-)
+SOURCES: Registry[Callable[[], Dataset]] = Registry('dataset', 'a function that returns a Dataset', callable, {})
 
 
 def load(
@@ -81,9 +79,7 @@ def load(
     return tfds.load_tfds(dataset, data_dir, image_size, cache_dir)
   if is_plugin(dataset) and not os.path.exists(path):
     check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
-    found = SOURCES[dataset]()
-    check('dataset', dataset, 'a function that returns a Dataset', isinstance(found, Dataset))
-    return check_dataset(dataset, found)
+    return check_dataset(dataset, SOURCES[dataset]())
   absolute = os.path.realpath(path)
   try:
     absolute.encode()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from flowgan_tf.base.errors import check, check_bool, check_integer, check_integers, check_memory
 from flowgan_tf.base.lazy import keras, lazy_import, tf
-from flowgan_tf.base.plugins import Registry, refusal
+from flowgan_tf.base.plugins import Registry
 
 modulation = lazy_import('flowgan_tf.networks.modulation')
 networks = lazy_import('flowgan_tf.networks')
@@ -133,5 +133,4 @@ CRITICS: Registry[Callable] = Registry(
   'a function that builds a critic',
   callable,
   {'dcgan_critic': dcgan_critic, 'dense_critic': dense_critic},
-  lambda build: refusal(build, (28, 28, 1), condition_shape=None, dtype='float32'),
 )

@@ -27,6 +27,9 @@ from flowgan_tf.runs.settings import OptimizerSettings, ReportSettings, StartSet
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
 
+# Settings of earlier versions, each with the value under which a training goes on without it.
+REMOVED: dict[str, Any] = {'spread_labels': False}
+
 PATHS = (*PLACES, 'init_from')  # settings that are paths, besides `dataset`
 
 # The owners of the settings at the top of a configuration; the terms of the loss follow.

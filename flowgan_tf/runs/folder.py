@@ -21,6 +21,7 @@ from flowgan_tf.base.plugins import check_found, search_in
 from flowgan_tf.objectives.objective import kinds_of
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
+  REMOVED,
   check_values,
   default_config,
   idle,
@@ -81,7 +82,8 @@ def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Descript
       raise UsageError(f'{said}, and the run {records.advice(workdir)}')
     for folder in (*plugins.values(), '.'):  # They may have moved.
       search_in(folder)
-  settings = record['config'] | ({} if is_mine else {name: '' for name in records.PLACES if name in record['config']})
+  settings = {name: value for name, value in record['config'].items() if name not in REMOVED}
+  settings |= {} if is_mine else {name: '' for name in records.PLACES if name in settings}
   try:
     if named and not imports:
       config = recorded_config(settings)
@@ -197,6 +199,10 @@ def check_can_go_on(workdir: pathlib.Path, config: config_dict.ConfigDict, datas
   old = read_description(workdir)
   if old is None or not available(workdir):
     return
+  had = (records.read(workdir) or {})['config']
+  if removed := [name for name, value in REMOVED.items() if had.get(name, value) != value]:
+    said = f'{workdir}: was trained with {removed[0]} {had[removed[0]]}, a setting that this version does not have'
+    raise UsageError(f'{said}; the run cannot be resumed, but it can still be used')
   check_same_training(workdir, config, old.config)
   if _facts(dataset) != old.data:
     raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')

@@ -13,7 +13,6 @@ import time
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.base.cache import cache_folder, cached
 from flowgan_tf.base.errors import UsageError, check, check_memory
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.progress import Task
@@ -157,22 +156,18 @@ class _Loop:
       raise UsageError(
         f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`', 'workdir'
       )
-    given = data.hide_labels(dataset.train, config.labelled, dataset.num_classes) if config.labelled else dataset.train
-    self._train = given
-    if config.spread_labels and step < config.steps:
-      self._train = self._with_spread_labels(given)
+    self._train = dataset.train
+    if config.labelled:
+      self._train = data.hide_labels(dataset.train, config.labelled, dataset.num_classes)
     scores = folder and config.score_samples
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not restored:
       if folder:
-        initialize_from_data(state, TrainingImages(config, dataset, self._train, given.labels))
+        initialize_from_data(state, TrainingImages(config, dataset, self._train))
       replicas.broadcast(state.variables)
     if step < config.steps:
-      for line in data.describe(dataclasses.replace(dataset, train=given)):
+      for line in data.describe(dataclasses.replace(dataset, train=self._train)):
         _LOG.info('%s', line)
-      if config.spread_labels:
-        reached = int((self._train.labels >= 0).sum()) - config.labelled
-        _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
       if not dataset.condition.has_marginal and (components := arguments_of(config).get('components', 1)) > 1:
         setting = f'--config.{short_name(config.generator)}.components'
         _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
@@ -190,16 +185,6 @@ class _Loop:
     self._began = None
     self._rollbacks = 0
     self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
-
-  def _with_spread_labels(self, given):
-    labelled, dataset = self._config.labelled, self._dataset
-    name = f'labels-{dataset.name}-{labelled}-{dataset.fingerprint[:12]}-v{data.labels.VERSION}'
-
-    def spread():
-      with Task(f'spreading {labelled:,} labels to other images'):
-        return {'labels': data.spread_labels(given).labels}
-
-    return dataclasses.replace(given, labels=cached(cache_folder(self._config.cache_dir), name, spread)['labels'])
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""

@@ -212,27 +212,23 @@ def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
   # No setting turns off the messages of the import. A failed import is still reported, because its exception is raised
   # after standard error has been restored.
-  sys.stderr.flush()
-  standard_error = os.dup(2)
-  gc.disable()  # While modules load, collections take a sixth of the time and find little.
-  # Keras imports these for functions that no program calls, and those stay without them, as if they were not installed.
-  hidden: dict[str, Any] = {name: None for name in ('matplotlib', 'sklearn') if name not in sys.modules}
-  sys.modules.update(hidden)
-  try:
-    with open(os.devnull, 'w') as nowhere:
-      os.dup2(nowhere.fileno(), 2)
-    with (
-      open(standard_error, 'w', buffering=1, closefd=False) as ours,
-      progress.shown_on(ours),
-      progress.Task('loading TensorFlow'),
-    ):
+  with progress.Task('loading TensorFlow'):
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    gc.disable()  # While modules load, collections take a sixth of the time and find little.
+    # Keras imports these for functions that no program calls, and those stay without them, as if not installed.
+    hidden: dict[str, Any] = {name: None for name in ('matplotlib', 'sklearn') if name not in sys.modules}
+    sys.modules.update(hidden)
+    try:
+      with open(os.devnull, 'w') as nowhere:
+        os.dup2(nowhere.fileno(), 2)
       importlib.import_module('tensorflow')
-  finally:
-    os.dup2(standard_error, 2)
-    os.close(standard_error)
-    for name in hidden:
-      sys.modules.pop(name, None)
-    gc.enable()
+    finally:
+      os.dup2(standard_error, 2)
+      os.close(standard_error)
+      for name in hidden:
+        sys.modules.pop(name, None)
+      gc.enable()
   # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits instead of
   # 23. The inverse of a coupling would be that coarse, and so would the likelihood.
   tf.config.experimental.enable_tensor_float_32_execution(False)

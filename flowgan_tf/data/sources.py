@@ -68,8 +68,10 @@ def load(
   check_integer('image_size', image_size, 0, LARGEST_IMAGE)
   path = os.path.expanduser(dataset)
   is_array_folder = dataset not in NAMES and arrays.is_array_folder(path)
-  if dataset == 'digits' or is_array_folder:
-    check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
+  is_outside = dataset not in NAMES and is_plugin(dataset) and not os.path.exists(path)
+  resizes = not (dataset == 'digits' or is_array_folder or is_outside)
+  expected = f'0 for {dataset}, whose images are taken as they are'
+  check('image_size', image_size, expected, resizes or image_size == 0)
   if image_size:
     text = '%s: images are cropped to their central square and resized to %d x %d (Lanczos).'
     _LOG.info(text, dataset, image_size, image_size)
@@ -77,8 +79,7 @@ def load(
     return _digits()
   if dataset in NAMES:
     return tfds.load_tfds(dataset, data_dir, image_size, cache_dir)
-  if is_plugin(dataset) and not os.path.exists(path):
-    check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
+  if is_outside:
     return check_dataset(dataset, SOURCES[dataset]())
   absolute = os.path.realpath(path)
   try:

@@ -17,7 +17,6 @@ __all__ = [
   'hide_labels',
   'load',
   'make_condition',
-  'spread_labels',
   'training_batches',
   'write_folder',
 ]
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
   from flowgan_tf.data.conditions import CONDITIONS, Condition, make_condition
   from flowgan_tf.data.dataset import Dataset
   from flowgan_tf.data.images import write_folder
-  from flowgan_tf.data.labels import hide_labels, spread_labels
+  from flowgan_tf.data.labels import hide_labels
   from flowgan_tf.data.names import NAMES
   from flowgan_tf.data.pipeline import Batch, dequantize, dequantized_chunks, training_batches
   from flowgan_tf.data.sources import load
@@ -37,7 +36,7 @@ else:
     'conditions': ['CONDITIONS', 'Condition', 'make_condition'],
     'dataset': ['Dataset'],
     'images': ['write_folder'],
-    'labels': ['hide_labels', 'spread_labels'],
+    'labels': ['hide_labels'],
     'names': ['NAMES'],
     'pipeline': ['Batch', 'dequantize', 'dequantized_chunks', 'training_batches'],
     'sources': ['load'],

@@ -38,7 +38,6 @@ class DataSettings(Settings):
     short=True,
   )
   labelled: int = setting(0, 'Training images that keep their labels, equally many in each class; 0 for all.', 0, 10**9)
-  spread_labels: bool = setting(False, 'Whether images without a label get the label of nearby images.')
   flip: bool = setting(False, 'Random horizontal flips of training images.')
   shift: int = setting(0, 'Largest number of pixels by which training images are moved, in both directions.', 0, 1000)
   batch_size: int = setting(100, 'Images per batch.', 1, 65_536, short=True)
@@ -52,8 +51,6 @@ class DataSettings(Settings):
       check(name, config[name], expected, not rows or config[name] == only)
     expected = "0 with `condition` 'vector', because a vector may say where things are in the image"
     check('shift', config.shift, expected, not config.shift or config.condition != 'vector')
-    expected = 'False without `labelled`'
-    check('spread_labels', config.spread_labels, expected, config.labelled or not config.spread_labels)
     expected = "0 unless `objective` is 'mle', because the critic needs all labels"
     check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')
 

@@ -18,7 +18,10 @@ _IMAGES = 1000  # for a bijector that does not say how many it takes
 class InitialData(abc.ABC):
   """Training data, as `Generator.initialize` takes them."""
 
-  labels: np.ndarray | None  #: The labels that are given, ints `[n]` with -1 for none; None without classes.
+  @property
+  @abc.abstractmethod
+  def labels(self) -> np.ndarray | None:
+    """The labels that are given, ints `[n]` with -1 for none; None without classes."""
 
   @property
   @abc.abstractmethod

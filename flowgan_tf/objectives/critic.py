@@ -9,7 +9,7 @@ from typing import Annotated
 
 from flowgan_tf.base.errors import check, check_memory
 from flowgan_tf.base.lazy import keras, lazy_import, tf
-from flowgan_tf.base.plugins import Registry, refusal
+from flowgan_tf.base.plugins import Registry
 from flowgan_tf.base.settings import MOST_LAYERS, MOST_UNITS, Setting, sizes, with_settings
 
 networks = lazy_import('flowgan_tf.networks')
@@ -130,5 +130,4 @@ CRITICS: Registry[Callable] = Registry(
   'a function that builds a critic',
   callable,
   {'dcgan_critic': dcgan_critic, 'dense_critic': dense_critic},
-  lambda build: refusal(build, (28, 28, 1), condition_shape=None, dtype='float32'),
 )

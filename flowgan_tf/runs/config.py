@@ -35,7 +35,7 @@ _BUILDERS: dict[str, Mapping[str, Callable]] = {'generator': GENERATORS, 'critic
 PLUGGED = (*_BUILDERS, 'terms')  # settings that name parts with settings of their own
 _OPTIMIZERS = ('optimizer', 'critic_optimizer')
 # Settings of earlier versions, and the values with which they trained as this version does.
-_FORMER = {'critic_sees': 'pixels'}
+_FORMER = {'critic_sees': 'pixels', 'spread_labels': False}
 
 
 class Declared(NamedTuple):

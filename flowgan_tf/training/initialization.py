@@ -34,12 +34,16 @@ class TrainingImages(InitialData):
   config: config_dict.ConfigDict  #: Configuration of the run.
   dataset: data.Dataset  #: Its data.
   split: data.Split  #: The training images, with the labels of the training.
-  labels: np.ndarray | None  #: The labels that are given; others may have spread.
 
   @property
   def seed(self) -> int:
     """The seed of the run."""
     return self.config.seed
+
+  @property
+  def labels(self) -> np.ndarray | None:
+    """The labels of the training images."""
+    return self.split.labels
 
   @property
   def _held(self):

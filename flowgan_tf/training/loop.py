@@ -13,7 +13,6 @@ import time
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.base.cache import cache_folder, cached
 from flowgan_tf.base.errors import UsageError, check, check_memory
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.progress import Task
@@ -150,14 +149,15 @@ class _Loop:
     if folder:
       self._checkpoints = Checkpoints(folder, state.checkpoint(), run_identity(config, dataset.fingerprint))
     resumes, goes_on = self._resume(), int(state.step) < config.steps
-    given = data.hide_labels(dataset.train, config.labelled, dataset.num_classes) if config.labelled else dataset.train
-    self._train = self._with_spread_labels(given) if config.spread_labels and goes_on else given
+    self._train = dataset.train
+    if config.labelled:
+      self._train = data.hide_labels(dataset.train, config.labelled, dataset.num_classes)
     scores = folder and config.score_samples
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
     if not resumes:
-      self._begin(given.labels)
+      self._begin()
     if goes_on:
-      self._describe(given)
+      self._describe()
     self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map)
     self._grids = SampleGrids(self._evaluator, dataset)
     self._train_step = TrainStep(state, objective, config, replicas)
@@ -176,39 +176,26 @@ class _Loop:
       raise UsageError(said, 'workdir')
     return restored
 
-  def _begin(self, labels):
+  def _begin(self):
     """Gives all workers the first weights, and saves them: a log or a best checkpoint without these means a loss."""
     if self._folder:
-      initialize_from_data(self._state, TrainingImages(self._config, self._dataset, self._train, labels))
+      initialize_from_data(self._state, TrainingImages(self._config, self._dataset, self._train))
     self._replicas.broadcast(self._state.variables)
     self._save('latest')
     if self._folder:
       _LOG.info('A new run in %s.', self._folder)
 
-  def _describe(self, given):
-    """Logs what is trained on which images, of which `given` has the labels that no image got from others."""
+  def _describe(self):
+    """Logs what is trained on which images."""
     config, dataset, state = self._config, self._dataset, self._state
-    for line in dataset.condition.describe(dataclasses.replace(dataset, train=given)):
+    for line in dataset.condition.describe(dataclasses.replace(dataset, train=self._train)):
       _LOG.info('%s', line)
-    if config.spread_labels:
-      reached = int((self._train.labels >= 0).sum()) - config.labelled
-      _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
     if not dataset.condition.has_marginal and (components := traits_of(config).components) > 1:
       setting = f'--config.{short_name(config.generator)}.components'
       _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
     for name, part in ((config.generator, state.generator), ('critic', state.critic)):
       if part is not None:
         _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-
-  def _with_spread_labels(self, given):
-    labelled, dataset = self._config.labelled, self._dataset
-    name = f'labels-{dataset.name}-{labelled}-{dataset.fingerprint[:12]}-v{data.labels.VERSION}'
-
-    def spread():
-      with Task(f'spreading {labelled:,} labels to other images'):
-        return {'labels': data.spread_labels(given).labels}
-
-    return dataclasses.replace(given, labels=cached(cache_folder(self._config.cache_dir), name, spread)['labels'])
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
@@ -234,6 +221,7 @@ class _Loop:
           # Save before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._save('latest')
           if stopped:
+            _LOG.info('Stopped at step %d, which is saved; repeat the command to go on.', step)
             replicas.wait_for_all()  # No worker ends before the chief has saved.
         if received:
           return False

@@ -1,7 +1,6 @@
 """Parts from outside of the package: a module on the path trains, is evaluated, exported, analysed and reported."""
 
 import importlib
-import os
 import pathlib
 import re
 import shlex
@@ -16,15 +15,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from absl import flags
 
-import flowgan_tf as fg
-from flowgan_tf.base import plugins
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.plugins import folders_of, is_plugin
 from flowgan_tf.data.sources import SOURCES, load
 from flowgan_tf.evaluation.evaluate import read_evaluation
 from flowgan_tf.flows import GENERATORS, Flow, fit_bijectors
 from flowgan_tf.flows.histograms import pixel_logit
-from flowgan_tf.objectives import CRITICS, DIVERGENCES, TERMS, Drawn, Objective, Seen
+from flowgan_tf.objectives import DIVERGENCES, TERMS, Drawn, Objective, Seen
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.programs import command
 from flowgan_tf.runs.config import default_config, idle, validate
@@ -169,13 +166,6 @@ def test_what_a_builder_from_outside_declares_is_checked_and_shown(module):
   assert 'Factor of the noise.' in call('train', '--generator=my_parts:toy', '--helpfull').out
 
 
-def test_a_module_beside_the_package_is_a_file_of_the_user():
-  path = f'{os.path.dirname(fg.__file__)}_mine/part.py'
-  with pytest.raises(ZeroDivisionError) as raised:
-    exec(compile('\n1 / 0', path, 'exec'))
-  assert plugins._place(raised.value) == f', {path}, line 2'
-
-
 WRONG = """
 import dataclasses
 import keras
@@ -218,36 +208,13 @@ def twins(vector_shape, *, dtype='float32', name='twins'):
   prior = fg.flows.prior.standard_prior('normal', vector_shape, 'float32')
   return fg.flows.Flow(prior, tfp.bijectors.Chain(couplings), name)
 
-def critic(image_shape, *, dtype):
-  return None
-
-def numbers(image_shape, *, condition_shape, dtype):
-  return 5
-
 def two_heads(image_shape, *, condition_shape, dtype):
   images = keras.Input(image_shape)
   flat = keras.layers.Flatten()(images)
   return keras.Model(images, [keras.layers.Dense(1)(flat), keras.layers.Dense(1)(flat)])
 
-def images(n):
-  return None
-
 class Measures(fg.study.Analysis):
   name, title, caption, columns = 'measures', 'Measures', 'A caption', ()
-
-  def measure(self, subject, settings):
-    return {}, {}
-
-MEASURES = Measures()
-
-class Nothing(Measures):
-  description = 'no default'
-
-  def measure(self, subject, settings):
-    return {}
-
-NOTHING = Nothing()
-
 
 class Taken(Measures):
   description = 'numbers with names of the record'
@@ -266,13 +233,6 @@ TAKEN = Taken()
     (TERMS, 'NoDecorator', r'its `Settings` must be below @dataclasses.dataclass\(frozen=True, kw_only=True\)$'),
     (TERMS, 'BareField', r'its setting `weight` must be made by `setting\(...\)`$'),
     (TERMS, 'NoLoss', 'it must define `loss`'),
-    (
-      CRITICS,
-      'critic',
-      r"it is called with \(\(28, 28, 1\), condition_shape=None, dtype='float32'\), and this fails: .*",
-    ),
-    (SOURCES, 'images', r"it is called with \(\), and this fails: missing a required argument: 'n'"),
-    (ANALYSES, 'MEASURES', 'it must have `description`'),
   ],
 )
 def test_what_is_wrong_with_a_part_is_said(module, monkeypatch, registry, name, said):
@@ -282,14 +242,10 @@ def test_what_is_wrong_with_a_part_is_said(module, monkeypatch, registry, name, 
     registry[f'my_parts:{name}']
 
 
-def test_what_an_analysis_returns_is_checked(module, monkeypatch):
+def test_numbers_of_an_analysis_do_not_replace_those_of_the_record(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
   subject = mock.MagicMock(run=mock.MagicMock(workdir=module, image_shape=(4, 4, 1)))
-  with pytest.raises(
-    UsageError, match=r'^`what` must be an analysis whose `measure` returns two dicts, unlike measures'
-  ):
-    _apply(subject, 'my_parts:NOTHING')
   with pytest.raises(UsageError, match=r"numbers have names of their own, unlike measures\. Got: 'settings, step'\.$"):
     _apply(subject, 'my_parts:TAKEN')
 
@@ -311,17 +267,13 @@ def test_couplings_of_one_name_are_found_when_the_generator_is_built(module, mon
     make_generator(default_config(generator='my_parts:twins'), (4,))
 
 
-def test_what_a_critic_returns_is_checked(module, monkeypatch):
+def test_a_critic_with_two_outputs_is_refused(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
-  for name, said in (
-    ('numbers', '`critic` must be a function that returns a Keras layer, .*Got: 5'),
-    ('two_heads', '`layer` must be a layer that returns one tensor'),
-  ):
-    config = default_config(critic=f'my_parts:{name}', objective='adversarial')
-    config.nice.couplings, config.nice.hidden_units = 2, 4
-    with pytest.raises(UsageError, match=f'^{said}'):
-      TrainState(config, (4, 4, 1), make_objective(config))
+  config = default_config(critic='my_parts:two_heads', objective='adversarial')
+  config.nice.couplings, config.nice.hidden_units = 2, 4
+  with pytest.raises(UsageError, match=r'^`layer` must be a layer that returns one tensor'):
+    TrainState(config, (4, 4, 1), make_objective(config))
 
 
 def test_a_transport_needs_the_logits_of_pixels(module, monkeypatch):
@@ -444,17 +396,11 @@ def test_the_parts_of_the_page_train_and_analyse(page):
   assert analysed.status == 0 and 'analysis/brightness.json' in analysed.out, analysed
 
 
-def test_a_module_that_cannot_be_imported_is_told_from_one_that_is_missing(module, monkeypatch):
+def test_what_a_module_raises_is_raised(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
-  for text, said in (
-    ('import no_such_module', r'the module cannot be used \(ModuleNotFoundError: No module .*no_such_module'),
-    ('\n1 / 0', r'the module cannot be used \(ZeroDivisionError: division by zero, .*/my_parts\.py, line 2\)$'),
-    ('import json\njson.loads("")', r'the module cannot be used \(JSONDecodeError: .*, .*/my_parts\.py, line 2\)$'),
-    ('import sys\nsys.exit(0)', r'the module cannot be used \(SystemExit: 0, .*/my_parts\.py, line 2\)$'),
-    ('\nx = = 1', r'the module cannot be used \(SyntaxError: .* \(my_parts\.py, line 2\)\)$'),
-  ):
+  for text, error in (('import no_such_module', ModuleNotFoundError), ('1 / 0', ZeroDivisionError)):
     (module / 'my_parts.py').write_text(text)
-    with pytest.raises(UsageError, match=f'^`generator` my_parts:toy: {said}'):
+    with pytest.raises(error):
       GENERATORS['my_parts:toy']
 
 

@@ -60,6 +60,18 @@ def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, c
   assert found.class_names == ['a', 'b']
 
 
+def test_a_run_with_a_setting_that_went_away_is_read_and_goes_on_only_without_it(run, config, dataset):
+  workdir, _ = run
+  for value, goes_on in ((False, True), (True, False)):
+    edit_record(workdir / 'config.json', lambda record, value=value: record['config'].update(spread_labels=value))
+    assert 'spread_labels' not in load_run(workdir).config
+    if goes_on:
+      open_workdir(workdir, config, dataset)
+    else:
+      with pytest.raises(UsageError, match=r'was trained with spread_labels True, which this version cannot train on'):
+        open_workdir(workdir, config, dataset)
+
+
 def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run, config, dataset):
   path = run[0] / 'config.json'
   for edit, said in (

@@ -1,7 +1,9 @@
 """What holds for the package as a whole: its rooms, what they export, and which way imports run."""
 
 import ast
+import functools
 import importlib.metadata
+import inspect
 import pathlib
 import pkgutil
 import re
@@ -33,6 +35,30 @@ def test_the_package_and_a_type_checker_see_the_rooms():
   assert {*re.findall(r'\bfg\.(\w+)', programs)} <= rooms | OF_ROOMS
   for package in (fg, fg.runs):
     assert not hasattr(package, 'flws')
+
+
+# Keras, which has no types, calls these methods of its layers and models.
+OF_KERAS = {'build', 'call', 'get_config', 'from_config', 'compute_output_shape', 'add_weight'}
+
+
+def public(module):
+  """Yields the functions, methods and properties that `__all__` of a module and of the modules in it offers."""
+  for value in map(functools.partial(getattr, module), module.__all__):
+    if inspect.ismodule(value):
+      yield from public(value)
+    elif inspect.isclass(value):
+      members = (member for name, member in vars(value).items() if not name.startswith('_') and name not in OF_KERAS)
+      for member in members:  # Of a class method, a property, or a cached one, it is the function.
+        yield next((getattr(member, n) for n in ('__func__', 'fget', 'func') if hasattr(member, n)), member)
+    elif callable(value):
+      yield inspect.unwrap(value)
+
+
+def test_public_functions_say_what_they_return():
+  found = {function for function in public(fg) if inspect.isfunction(function)}
+  ours = [function for function in found if function.__module__.startswith('flowgan_tf')]
+  assert len(ours) > 200
+  assert [f'{f.__module__}.{f.__qualname__}' for f in ours if 'return' not in f.__annotations__] == []
 
 
 @pytest.mark.slow

@@ -59,18 +59,18 @@ class BinaryMask(Mask):
     super().__init__(ones.shape, ones.shape, ones.shape)
     self._ones = ones.astype(np.float32)
 
-  def split(self, x):
+  def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     check_event_shape(x, self.event_shape, 'The mask')
     ones = tf.cast(self._ones, x.dtype)
     return ones * x, (1 - ones) * x
 
-  def merge(self, kept, changed):
+  def merge(self, kept: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
     return kept + changed
 
   def __invert__(self):
     return BinaryMask(1 - self._ones)
 
-  def restrict(self, h):
+  def restrict(self, h: tf.Tensor) -> tf.Tensor:
     return (1 - tf.cast(self._ones, h.dtype)) * h
 
 
@@ -88,7 +88,7 @@ class HalvesMask(Mask):
     super().__init__(event_shape, (*front, kept), (*front, changed))
     self._interleaved, self._swap = interleaved, swap
 
-  def split(self, x):
+  def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     check_event_shape(x, self.event_shape, 'The mask')
     if self._interleaved:
       parts = x[..., 0::2], x[..., 1::2]
@@ -97,7 +97,7 @@ class HalvesMask(Mask):
       parts = x[..., :middle], x[..., middle:]
     return parts[::-1] if self._swap else parts
 
-  def merge(self, kept, changed):
+  def merge(self, kept: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
     first, second = (changed, kept) if self._swap else (kept, changed)
     if not self._interleaved:
       return tf.concat([first, second], axis=-1)
@@ -109,7 +109,7 @@ class HalvesMask(Mask):
   def __invert__(self):
     return HalvesMask(self.event_shape, self._interleaved, not self._swap)
 
-  def restrict(self, h):
+  def restrict(self, h: tf.Tensor) -> tf.Tensor:
     return h
 
 

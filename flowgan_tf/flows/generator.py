@@ -170,7 +170,7 @@ class Generator(HiddenFromKeras):
       return tf.cast(tf.convert_to_tensor(condition, dtype), self.dtype)
     return None
 
-  def seen_by_networks(self, condition):
+  def seen_by_networks(self, condition: tf.Tensor) -> tf.Tensor:
     """Returns a condition as networks see it, labels as one-hot vectors."""
     return condition if self.classes is None else tf.one_hot(condition, self.classes, dtype=self.dtype)
 

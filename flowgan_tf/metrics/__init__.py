@@ -1,5 +1,6 @@
 """Measures of a model: its likelihood, scores of its samples, and signs of memorisation."""
 
+from flowgan_tf.data.levels import bits_per_dim
 from flowgan_tf.metrics.classifier import Classifier, load_classifier
 from flowgan_tf.metrics.conditional import (
   class_distances,
@@ -10,7 +11,7 @@ from flowgan_tf.metrics.conditional import (
   ssim,
 )
 from flowgan_tf.metrics.inception import Inception, load_inception
-from flowgan_tf.metrics.likelihood import Likelihood, bits_per_dim, calibration_error, make_likelihood_fn
+from flowgan_tf.metrics.likelihood import Likelihood, calibration_error, make_likelihood_fn
 from flowgan_tf.metrics.neighbors import Neighbors, nearest_neighbors
 from flowgan_tf.metrics.samples import (
   Reference,

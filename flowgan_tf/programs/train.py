@@ -97,7 +97,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     samples = 0 if _unscored(config) else FLAGS.samples
     strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
     records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
-    print(fg.report.evaluation_table(records))
+    print(fg.evaluation.evaluation_table(records))
   run = fg.runs.load_run(workdir)
   with progress.Task('exporting'):
     fg.export.write_saved_model(run.generator, workdir / 'export')

@@ -11,10 +11,10 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, listed
+from flowgan_tf.evaluation.tables import GIVEN_NOTE, is_given
 from flowgan_tf.objectives.term import OF_LOG
 from flowgan_tf.report import commands
 from flowgan_tf.report.findings import shown_record
-from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.summary import Summary
 

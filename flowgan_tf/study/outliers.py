@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.data.levels import bits_per_dim
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
   from flowgan_tf import data
 
 data = lazy_import('flowgan_tf.data')
-metrics = lazy_import('flowgan_tf.metrics')
 sklearn_metrics = lazy_import('sklearn.metrics')
 arrays = lazy_import('flowgan_tf.metrics.arrays')
 plots = lazy_import('flowgan_tf.display.plots')
@@ -105,8 +105,7 @@ class Outliers(Analysis):
     [run] = runs
     study, unit = run.studies[self.name], 'bits/dim'
     nll = {
-      name: metrics.bits_per_dim(-values, run.image_shape, study.record['levels'])
-      for name, values in study.arrays.items()
+      name: bits_per_dim(-values, run.image_shape, study.record['levels']) for name, values in study.arrays.items()
     }
     low, high = np.quantile(np.concatenate([nll['train'], nll['test']]), [0, 1])
     room = _ROOM * (high - low)

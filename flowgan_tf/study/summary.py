@@ -15,15 +15,13 @@ from ml_collections import config_dict
 
 from flowgan_tf.base.errors import UsageError, printable
 from flowgan_tf.base.files import fits, read_record, read_whole
-from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.base.plugins import short_name
+from flowgan_tf.data.levels import bits_per_dim
 from flowgan_tf.display.figure import png_size
-
-evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
-folders = lazy_import('flowgan_tf.runs.folder')
-log = lazy_import('flowgan_tf.runs.log')
-metrics = lazy_import('flowgan_tf.metrics')
-pretrained = lazy_import('flowgan_tf.runs.pretrained')
+from flowgan_tf.evaluation.results import read_evaluation
+from flowgan_tf.runs.folder import available, find_run, read_description
+from flowgan_tf.runs.log import read_metrics
+from flowgan_tf.runs.pretrained import find_folder
 
 # What every analysis says, apart from its numbers.
 _FORM = {'what': str, 'checkpoint': str, 'step': int, 'settings': {str: (bool, float, str, None, [(float, str)])}}
@@ -72,7 +70,7 @@ class Summary:
     """Converts an NLL in nats to the unit 'nats' or 'bits/dim'."""
     if unit == 'nats' or self.levels is None:
       return nll
-    return metrics.bits_per_dim(nll, self.image_shape, self.levels)
+    return bits_per_dim(nll, self.image_shape, self.levels)
 
   def error_in_unit(self, error: float, unit: str) -> float:
     """Converts the standard error of an NLL in nats to the unit 'nats' or 'bits/dim'."""
@@ -150,7 +148,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   Raises:
     UsageError: If a folder is not a run or is given twice, or no run is left.
   """
-  workdirs = [os.fspath(pretrained.find_folder(workdir)) for workdir in workdirs]
+  workdirs = [os.fspath(find_folder(workdir)) for workdir in workdirs]
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')
@@ -185,15 +183,16 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  description = folders.read_description(folders.find_run(workdir), imports=False)
+  description = read_description(find_run(workdir), imports=False)
+  assert description is not None
   facts = description.data
   damage: list[str] = []
-  records = _read(lambda: log.read_metrics(workdir, damage.append), damage) or []
+  records = _read(lambda: read_metrics(workdir, damage.append), damage) or []
   # A packed run has neither of these, and no log.
-  has_trained = 'latest' in folders.available(workdir) or (workdir / 'tensorboard').exists()
+  has_trained = 'latest' in available(workdir) or (workdir / 'tensorboard').exists()
   if has_trained and not (workdir / 'metrics.jsonl').exists():
     damage.append(f'{workdir}/metrics.jsonl: is missing; the losses of the training are lost')
-  evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
+  evaluation = _read(lambda: read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
     if found := _read(functools.partial(_read_analysis, path), damage):

@@ -21,7 +21,7 @@ from flowgan_tf.base import plugins
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.plugins import folders_of, is_plugin
 from flowgan_tf.data.sources import SOURCES, load
-from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.flows import GENERATORS, Flow, fit_bijectors
 from flowgan_tf.flows.histograms import pixel_logit
 from flowgan_tf.objectives import CRITICS, DIVERGENCES, TERMS, Drawn, Seen

@@ -1,10 +1,12 @@
 """`report`: a page of runs, and a line for each damaged file, which the page does without."""
 
 import shutil
+import sys
 
 import pytest
 
-from tests.programs.conftest import assert_one_line, call
+from tests import processes
+from tests.programs.conftest import CHECKOUT, assert_one_line, call
 
 
 @pytest.fixture(scope='module')
@@ -19,6 +21,23 @@ def test_a_report_of_a_run(analyzed, tmp_path):
   assert call('report', analyzed, f'--out={out}') == (0, f'{out}\n', '')
   for text in ('Hybrid λ = 0.1', 'bin/train --objective=hybrid', f'bin/evaluate {analyzed}', '--what=kde', 'image/svg'):
     assert text in out.read_text()
+
+
+def test_a_report_does_without_tensorflow(tmp_path):
+  """Reading a run is a matter of seconds; loading TensorFlow takes more of them."""
+  runs = [shutil.copytree(CHECKOUT / 'tests' / 'golden' / name, tmp_path / name[:3]) for name in ('nice', '1.0.0/run')]
+  program = f"""import sys
+from flowgan_tf.programs import command, report
+sys.argv = ['bin/report', *{[*map(str, runs)]}]
+try:
+  command.run_program(report)
+finally:
+  print(*sorted({{'tensorflow', 'keras', 'tensorflow_probability'}} & set(sys.modules)))
+"""
+  done = processes.run([sys.executable, '-c', program], cwd=CHECKOUT)
+  assert (done.returncode, done.stdout, done.stderr) == (0, f'{tmp_path}/report.html\n\n', '')
+  page = (tmp_path / 'report.html').read_text()
+  assert all(f'--what={name}' in page for name in ('kde', 'jacobian', 'outliers')) and 'image/svg' in page
 
 
 @pytest.mark.slow

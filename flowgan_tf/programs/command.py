@@ -204,6 +204,11 @@ def message(error: Exception | str) -> str:
   return printable(text)
 
 
+def short(number: float) -> str:
+  """Returns the shortest text that still reads as the same number, for names of files."""
+  return text if float(text := f'{number:g}') == number else repr(number)
+
+
 def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
   # No setting turns off the messages of the import. A failed import is still reported, because its exception is raised

@@ -173,8 +173,8 @@ def configurations(
     try:
       check_same_training(workdir, configs[0], saved.config)
     except UsageError as error:
-      own = fg.report.commands.training(saved.config, workdir)
-      raise UsageError(f'{error}, or the command of this run: {own}', error.argument) from error
+      own = fg.report.commands.train(saved.commands or ())
+      raise UsageError(f'{error}' + (f', or the command of this run: {own}' if own else ''), error.argument) from error
   if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Check this before making a folder.
     name = 'inception_weights'
     raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)
@@ -292,7 +292,7 @@ def _plugins_of_run(workdir: str) -> dict[str, str]:
 
 def _define(name: str, kind: type, description: str, module: str, default: object = None) -> None:
   if kind is tuple:
-    flags.DEFINE(_TupleParser(), name, default, description, module_name=module)
+    flags.DEFINE(_TupleParser(), name, default, description, module_name=module, serializer=flags.ArgumentSerializer())
     return
   define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
   define[kind](name, default, description, module_name=module)

@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
   if FLAGS.label is not None:
     given = f'_label{rows.conditions[0]}'  # A name could hold a slash, or be the number of another class.
   elif vector is not None:
-    given = f'_condition{",".join(map(fg.report.commands.short, vector))}'
+    given = f'_condition{",".join(map(command.short, vector))}'
     if len(given) > 100:  # A file name has an end.
       given = f'{given[:90]}_{zlib.crc32(given.encode()):08x}'
   elif rows.conditions is not None and not FLAGS.n:

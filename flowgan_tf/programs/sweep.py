@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
   for written in ('report.html', 'front.*', 'condition_numbers.*'):
     for path in folder.glob(written):
       command.check_no_link(path)
-  names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
+  names = [f'lambda-{command.short(weight)}-seed-{seed}' for seed, weight in grid]
   runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
   for workdir in runs:
     if FLAGS.trust and (workdir / 'config.json').exists():
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
     print(f'{workdir} ({i} of {len(runs)})', file=sys.stderr)
     if _is_finished(workdir, config, analyses):
       continue
-    if status := train.train_and_evaluate(config, workdir):
+    if status := train.train_and_evaluate(config, workdir, _training_flags(workdir, *grid[i - 1])):
       return status
     if analyses:
       with fg.study.studying(workdir) as apply:
@@ -93,6 +93,14 @@ def main(arguments: list[str]) -> int:
   write_atomically(page, fg.report.render(fg.report.make_report(summaries, damage)))
   print(page)
   return 0
+
+
+def _training_flags(workdir, seed, weight):
+  """Returns the arguments with which `train` trains the run for a seed and a lambda."""
+  shared = {*FLAGS.get_key_flags_for_module(train), *FLAGS.flags_by_module_dict()[options.__name__]}
+  shared = sorted((flag for flag in shared if flag.present), key=lambda flag: flag.name)
+  words = [flag.serialize() for flag in shared if flag.name not in ('workdir', 'trust')]
+  return [*words, *(f'--{name}={value}' for name, value in _settings(seed, weight).items()), f'--workdir={workdir}']
 
 
 def _settings(seed, weight):

@@ -52,7 +52,7 @@ def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
       step, png = run.sample_grid
       alt = f'Samples of {run.label} after {step:,} iterations.'
       caption = f'{run.label}, iteration {step:,}{_rows(run)}.'
-      figures.append(Figure.of_png(png, alt, caption, commands.train(run)))
+      figures.append(Figure.of_png(png, alt, caption, commands.train(run.commands)))
   return figures
 
 
@@ -62,7 +62,7 @@ def real_images(runs: Sequence[Summary]) -> list[Figure]:
   if not grids:
     return []
   run, png = grids[0]
-  return [Figure.of_png(png, 'Real images.', f'Real images{_rows(run)}.', commands.train(run))]
+  return [Figure.of_png(png, 'Real images.', f'Real images{_rows(run)}.', commands.train(run.commands))]
 
 
 def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:

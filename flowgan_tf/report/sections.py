@@ -277,7 +277,7 @@ def _rows(studied: dict[Analysis, list[Summary]]) -> list[Row]:
       record = run.studies[analysis.name].record
       for name, numbers in analysis.rows(record).items():
         label = f'{run.label}, {name}' if name else run.label
-        start = {'run': {'label': label, 'step': record['step']}}, {'run': commands.train(run)}
+        start = {'run': {'label': label, 'step': record['step']}}, {'run': commands.train(run.commands)}
         records, links = rows.get((run.path, name, record['step']), start)
         records = {**records, analysis.name: numbers}
         links = {**links, analysis.name: commands.analyze([run], analysis.name)}

@@ -82,7 +82,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
       record['critic_steps'] = config.critic_steps
     if run.seconds is not None:
       record['minutes'] = run.seconds / 60
-    rows.append(Row({'run': record, 'config': plain}, {'run': commands.train(run)}))
+    rows.append(Row({'run': record, 'config': plain}, {'run': commands.train(run.commands)}))
   columns = (
     RUN,
     Column('folder', 'path', source='config'),
@@ -147,7 +147,7 @@ def _checkpoint_rows(runs: Sequence[Summary], records_of: Callable[[dict], dict]
   rows = [
     Row(
       {'run': {'label': run.label}, **records_of(record)},
-      {'run': commands.train(run)} | dict.fromkeys(records_of(record), commands.evaluate(run, record)),
+      {'run': commands.train(run.commands)} | dict.fromkeys(records_of(record), commands.evaluate(run, record)),
     )
     for run in runs
     for record in by_step(run.tested())
@@ -187,7 +187,7 @@ def paper_table(runs: Sequence[Summary]) -> Table:
     for name, record in found.items():
       sources = by_source(record, name)
       records, links = records | sources, links | dict.fromkeys(sources, commands.evaluate(run, record))
-    links['run'] = commands.train(run)
+    links['run'] = commands.train(run.commands)
     rows.append(Row(*paper_row(records, links, run, table['rows'])))
   seen = {run.objective for run, row in zip(runs, rows, strict=True) if 'paper' in row.records}
   rows += [

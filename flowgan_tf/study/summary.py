@@ -60,6 +60,8 @@ class Summary:
   #: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   start: dict | None = None
   class_names: Sequence[str] = ()  #: Names of the classes; empty if they have only numbers.
+  #: Arguments of each `bin/train` that began the run or changed its settings; empty if no program trained it.
+  commands: Sequence[Sequence[str]] = ()
   damage: Sequence[str] = ()  #: A line about each file that is lost, or damaged and left out in whole or in part.
 
   def records(self, kind: str) -> list[dict]:
@@ -212,6 +214,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     real_grid=_png(workdir / 'samples' / 'real.png', damage),
     start=description.init,
     class_names=description.class_names or (),
+    commands=description.commands or (),
     damage=damage,
   )
   return dataclasses.replace(summary, label=summary.objective)

@@ -42,12 +42,14 @@ def main(arguments: list[str]) -> int:
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   began = time.monotonic()
-  [config] = options.configurations(workdir=FLAGS.workdir and pathlib.Path(FLAGS.workdir))
+  named = FLAGS.workdir and pathlib.Path(FLAGS.workdir)
+  if named:
+    command.trust_if_asked(named)
+  [config] = options.configurations(workdir=named)
   weight = f'-{command.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
-  workdir = pathlib.Path(FLAGS.workdir or default)
-  if FLAGS.trust and (workdir / 'config.json').exists():
-    fg.runs.trust(workdir)
+  workdir = named or pathlib.Path(default)
+  command.trust_if_asked(workdir)
   start(config, workdir)
   status = train_and_evaluate(config, workdir, sys.argv[1:])
   if not status:

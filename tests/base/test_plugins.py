@@ -362,14 +362,6 @@ def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
     read_description(module / 'run')
 
 
-def test_an_analysis_is_found_where_the_training_found_its_parts(module, tmp_path_factory, monkeypatch):
-  (module / 'run').mkdir()
-  write_description(module / 'run', Description(default_config(), FACTS, plugins={'my_parts': str(module)}))
-  monkeypatch.chdir(tmp_path_factory.mktemp('elsewhere'))
-  outcome = call('analyze', module / 'run', '--what=my_parts:BRIGHTNESS', '--few=3')
-  assert_one_line(outcome, 'analyze', 'run: has no checkpoint yet')
-
-
 def test_tensorflow_is_loaded_before_a_part_imports_it(module):
   (module / 'own.py').write_text(
     "import flowgan_tf as fg\n\ndef get_config():\n  return fg.runs.default_config(generator='my_parts:toy')\n"

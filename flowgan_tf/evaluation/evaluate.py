@@ -1,10 +1,8 @@
 """Measures a run: likelihood of a split, samples and their scores; `evaluation.json` keeps the results."""
 
-import itertools
 import logging
 import math
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +12,12 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.base.errors import UsageError, check, check_choice, check_memory
-from flowgan_tf.base.files import fits, locked, make_writable, read_record, write_record
+from flowgan_tf.base.files import locked, make_writable
 from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import clearing_caches
-from flowgan_tf.data.arrays import PARTS
 from flowgan_tf.data.split import take
 from flowgan_tf.devices.replicas import make_replicas
+from flowgan_tf.evaluation.results import merge_records, read_evaluation, write_evaluation
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows import Generator
 from flowgan_tf.metrics.arrays import map_batches
@@ -40,10 +38,6 @@ IMAGES_PER_CALL = 500
 # differently on the way back: errors of 0.03 are usual in bfloat16, and float16 has three bits more. Where a network is
 # almost sure that a pixel is black or white, either may come back as the other.
 _LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}
-_RECORD = 'evaluation.json'
-# What is not a number in its records.
-_FORMS: dict[str, Any] = dict.fromkeys(('checkpoint', 'split', 'condition', 'scorer', 'scorer_hash'), str)
-_FORMS |= {'class_names': ([str], None)} | {name: [(float, None)] for name in ('label_shares', 'class_fids')}
 _SAMPLES = {'classifier': 5000, 'resnet': 5000, 'inception': 50_000}  # by default
 _SPLITS = 10
 _REAL_SEED = 1  # The reference's noise has another seed.
@@ -287,7 +281,7 @@ def evaluate_run(
     if replicas.is_chief:
       # We read it again, because another process may have evaluated the run meanwhile. A training locks the run itself.
       with locked(run.workdir / 'checkpoints'):
-        write_record(run.workdir / _RECORD, {'records': merge_records(read_evaluation(run.workdir), records)})
+        write_evaluation(run.workdir, merge_records(read_evaluation(run.workdir), records))
     replicas.wait_for_all()
     return records if replicas.is_chief else []
 
@@ -337,41 +331,3 @@ def _found_by_chief(checkpoints, replicas):
     return checkpoints
   found = replicas.from_chief(sum(2**i for i, name in enumerate(CHECKPOINTS) if name in checkpoints))
   return [name for i, name in enumerate(CHECKPOINTS) if found & 2**i] or checkpoints
-
-
-def read_evaluation(workdir: pathlib.Path) -> list[dict]:
-  """Reads the records that `evaluate_run` saved in a run; an empty list if there is no file.
-
-  Raises:
-    UsageError: If the file was damaged or edited, or is a copy of another file.
-  """
-  # Measuring again does not help, because an evaluation reads the file first.
-  path, remedy = workdir / _RECORD, f'; remove it, and run bin/evaluate {workdir} again'
-  record, _ = read_record(path, remedy) or ({'records': []}, {})
-  if not fits(record, {'records': [{'checkpoint': str, 'split': str, 'step': int}]}):
-    raise UsageError(f'{path}: holds no evaluation{remedy}')
-  of = [(found['checkpoint'], found['split']) for found in record['records']]
-  if len(of) > len({*of} & {*itertools.product(CHECKPOINTS, PARTS)}):
-    raise UsageError(f'{path}: holds no evaluation, as it has other checkpoints than a run, or one twice{remedy}')
-  for found in record['records']:
-    for name, value in found.items():
-      if not fits(value, _FORMS.get(name.removeprefix('real_'), (float, None))):
-        raise UsageError(f'{path}: holds no evaluation, as its {name} has another form{remedy}')
-  return record['records']
-
-
-def merge_records(old: list[dict], new: list[dict]) -> list[dict]:
-  """Returns the new records, followed by the old ones that they neither replace nor contradict."""
-  steps = {record['checkpoint']: record['step'] for record in new}
-  kept = {
-    (record['checkpoint'], record['split']): record
-    for record in old
-    if steps.get(record['checkpoint'], record['step']) == record['step']
-  }
-  merged = []
-  for record in new:
-    before = kept.pop((record['checkpoint'], record['split']), {})
-    if 'scorer' in record:  # The old scores may come from another network.
-      before = {name: value for name, value in before.items() if name.endswith('_float64')}
-    merged.append(before | record)
-  return merged + list(kept.values())

@@ -69,7 +69,7 @@ def pack(workdir: str | os.PathLike, file: str | os.PathLike, checkpoint: str | 
     variable.assign(rounded)
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    write_description(folder, description._replace(config=config, init=init, plugins=None), own=False)
+    write_description(folder, description._replace(config=config, init=init, plugins=None, commands=None), own=False)
     state = tf.train.Checkpoint(ema=run.generator, step=tf.Variable(run.step, dtype=tf.int64))
     Checkpoints(folder, state, run_identity(config, run.fingerprint)).save(run.checkpoint)
     _forget_process(folder / 'checkpoints' / run.checkpoint, run.step)

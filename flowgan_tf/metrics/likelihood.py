@@ -1,13 +1,14 @@
 """Likelihood of images in nats and in bits per dimension, with the round-trip error and the accuracy of p(y | x)."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import scipy.special
 import tensorflow as tf
 
+from flowgan_tf.data.levels import bits_per_dim
 from flowgan_tf.data.split import take
 from flowgan_tf.flows import Flow
 from flowgan_tf.metrics.arrays import binomial_error, map_batches, standard_error
@@ -62,22 +63,6 @@ def calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> 
   bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
   gaps = np.bincount(bin_of, weights=hit - confidence, minlength=bins)
   return float(np.abs(gaps).sum() / len(labels))
-
-
-Numbers = TypeVar('Numbers', float, np.ndarray)
-
-
-def bits_per_dim(nll: Numbers, image_shape: Sequence[int], levels: int) -> Numbers:
-  """Converts an NLL in nats over the unit cube to bits per dimension: `nll / (d ln 2) + log2(levels)`.
-
-  The second term accounts for the width of a dequantised grey level. It is 8 for 256 levels.
-
-  Args:
-    nll: Negative log-likelihood in nats per image, or an array of several.
-    image_shape: `(height, width, channels)`; `d` is its product.
-    levels: Number of grey levels.
-  """
-  return nll / (math.prod(image_shape) * math.log(2)) + math.log2(levels)
 
 
 def make_likelihood_fn(

@@ -122,17 +122,23 @@ class _Lines(logging.Handler):
 def _parse(argv: list[str]) -> list[str]:
   with errors_reported():
     try:
-      arguments = FLAGS(argv)
+      arguments = parse(FLAGS, argv)
       for flag in {*_PATHS} & {*FLAGS}:  # Shells leave the ~ of --out=~/page.html.
         FLAGS[flag].value = FLAGS[flag].value and os.path.expanduser(FLAGS[flag].value)
       return arguments
     except SystemExit:  # --help raises this, with status 1.
       pass
-    except flags.UnrecognizedFlagError as error:
-      raise UsageError(f'there is no flag --{error.flagname}{_hint(error.flagname)}') from error
-    except ValueError as error:  # A file that is not text raises this.
-      raise UsageError(f'--flagfile cannot be read ({error})') from error
   sys.exit(0)
+
+
+def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False) -> list[str]:
+  """Parses a command line, with files of flags, and returns what is no flag; with `known_only`, unknown flags too."""
+  try:
+    return values(argv, known_only)
+  except flags.UnrecognizedFlagError as error:
+    raise UsageError(f'there is no flag --{error.flagname}{_hint(error.flagname)}') from error
+  except ValueError as error:  # A file that is not text raises this.
+    raise UsageError(f'--flagfile cannot be read ({error})') from error
 
 
 def _hint(name: str) -> str:
@@ -207,6 +213,11 @@ def message(error: Exception | str) -> str:
   return printable(text)
 
 
+def short(number: float) -> str:
+  """Returns the shortest text that still reads as the same number, for names of files."""
+  return text if float(text := f'{number:g}') == number else repr(number)
+
+
 def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
   # No setting turns off the messages of the import. A failed import is still reported, because its exception is raised
@@ -254,10 +265,9 @@ def define_trust(module: str) -> None:
   flags.DEFINE_bool('trust', False, meaning, module_name=module)
 
 
-def trust_early(workdir: str) -> None:
-  """Makes a run the user's own if the command line has --trust, before the flags are parsed: plug-ins have flags."""
-  given = any(re.fullmatch('--?trust(=(t|true|1|y|yes))?', word, re.IGNORECASE) for word in sys.argv[1:])
-  if given and os.path.lexists(os.path.join(workdir, 'config.json')):
+def trust_if_asked(workdir: str | os.PathLike) -> None:
+  """Makes a run the user's own with --trust, if there is one in the folder."""
+  if FLAGS.trust and os.path.lexists(os.path.join(workdir, 'config.json')):
     trust(workdir)
 
 

@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     strategy=FLAGS.strategy,
   )
   if records:  # Only the chief of several workers has them.
-    print(f'{fg.report.evaluation_table(records)}\n\n{workdir}/evaluation.json')
+    print(f'{fg.evaluation.evaluation_table(records)}\n\n{workdir}/evaluation.json')
   return 0
 
 

@@ -1,5 +1,7 @@
 """The flags that programs share, for the settings of a training and of the analyses."""
 
+from __future__ import annotations
+
 import ast
 import contextlib
 import dataclasses
@@ -12,7 +14,7 @@ import runpy
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_dict
@@ -20,7 +22,6 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.plugins import is_plugin, search_in
-from flowgan_tf.base.settings import Setting
 from flowgan_tf.data.names import check_exists, is_local
 from flowgan_tf.flows.registry import GENERATORS
 from flowgan_tf.programs import command, recipes
@@ -35,13 +36,16 @@ from flowgan_tf.runs.config import (
   free_settings,
   idle,
   in_one_line,
-  settings,
   short_flags,
   validate,
 )
-from flowgan_tf.runs.folder import available, check_same_training, exclusive, find_run, read_description
+from flowgan_tf.runs.folder import Description, available, check_same_training, exclusive, find_run, read_description
 from flowgan_tf.runs.pretrained import PREFIX
+from flowgan_tf.runs.record import NAMES
 from flowgan_tf.runs.settings import CHECKPOINTS
+
+if TYPE_CHECKING:
+  from flowgan_tf.study import Analysis
 
 FLAGS = flags.FLAGS
 
@@ -65,6 +69,9 @@ class _TupleParser(flags.ArgumentParser):
     return value if isinstance(value, tuple) else (value,)
 
 
+# `config_flags` of ml_collections also defines --config=FILE and --config.x=VALUE. It does not fit: it changes a file
+# alone, and not the run in --workdir or what suits --dataset. Its help lists no settings, a misspelt one ends in a
+# traceback, and names of terms would need quotes.
 def define_settings(module: str) -> None:
   """Defines the flag --config, a flag --config.NAME for each setting, and the short flags.
 
@@ -73,47 +80,42 @@ def define_settings(module: str) -> None:
   _run_config.cache_clear()
   flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
   with command.errors_reported():
-    config = default_config(**_plugins_on_the_command_line())
+    config = default_config(**_parts())
   for name, (_, setting) in declared(config).items():
     _define(f'config.{name}', setting.kind, setting.description, __name__)
     if setting.short:
       _define(name, setting.kind, setting.description, module)
 
 
-def _plugins_on_the_command_line() -> dict[str, Any]:
-  """Returns the settings that name plug-ins, whose own settings become flags, too.
+def _parts() -> dict[str, Any]:
+  """Returns the settings of the command line, or of its config file, that name parts with settings of their own.
 
-  The flag itself, the config file or the run that is resumed may name them. What is wrong there is said later.
+  A plug-in's settings become flags, so it is imported before the other flags are known.
   """
-  given = _given_flags()
-  found: dict[str, Any] = {}
-  with contextlib.suppress(UsageError):  # It comes first, because plug-ins may lie beside it.
-    if given.get('config'):
+  parsers = {name: _TupleParser() if name == 'terms' else flags.ArgumentParser() for name in (*NAMES, 'terms')}
+  parsers |= {f'config.{name}': parser for name, parser in parsers.items()}
+  named = _given_early(parsers | {'config': flags.ArgumentParser()})
+  parts: dict[str, Any] = {}
+  with contextlib.suppress(UsageError):  # It is said later, when there are flags to name.
+    if file := named.pop('config', ''):
       search_in('.')
-      found = settings(_read_config(given['config']))
-  path = pathlib.Path(os.path.expanduser(given.get('workdir', '')))
-  if given.get('workdir'):
-    command.trust_early(os.fspath(path))
-  with contextlib.suppress(UsageError, OSError):
-    if given.get('workdir') and (saved := read_description(path)):  # Plug-ins may lie where it was trained.
-      found = found or {**settings(saved.config)}
-  found |= given
-  chosen = {name: found[name] for name in PLUGGED if is_plugin(found.get(name))}
-  with contextlib.suppress(ValueError):
-    if terms := found.get('terms'):
-      chosen['terms'] = tuple(_TupleParser().parse(terms) if isinstance(terms, str) else terms)
-  if chosen or any(is_plugin(found.get(name)) for name in ('divergence', 'dataset')):
+      config = _read_config(file)
+      parts = {name: config[name] for name in PLUGGED}
+  parts |= {name.removeprefix('config.'): value for name, value in named.items()}
+  if any(map(is_plugin, [*parts.get('terms', ()), *parts.values()])):
     search_in('.')  # For nothing else: a library may look there for a module that is not installed.
     command.load_tensorflow()  # A plug-in imports it.
-  return chosen
+  return {name: value for name, value in parts.items() if name in PLUGGED}
 
 
-def _given_flags() -> dict[str, str]:
-  """Returns the flags that have a value on the command line, which nothing has parsed yet.
-
-  A value after a space does not start with a hyphen: that is the next flag after one that is true or false.
-  """
-  return dict(re.findall(r'^--?(?:config\.)?([\w.]+)(?:=|\n(?!-))(.*)$', '\n'.join(sys.argv[1:]), re.MULTILINE))
+def _given_early(parsers: Mapping[str, flags.ArgumentParser]) -> dict[str, Any]:
+  """Returns the values of these flags on the command line, by name, while the others are not defined yet."""
+  early = flags.FlagValues()
+  for name, parser in parsers.items():
+    flags.DEFINE(parser, name, None, '', flag_values=early)
+  with command.errors_reported():
+    command.parse(early, sys.argv, known_only=True)
+  return {name: early[name].value for name in parsers if early[name].value is not None}
 
 
 def configurations(
@@ -130,38 +132,67 @@ def configurations(
   """
   begun = read_description(workdir) if workdir else None
   saved = begun if workdir and available(workdir) else None
-  changeable = {*free_settings(begun.config), 'steps'} if begun else set()
-  if begun and FLAGS.config is None and (saved or _given(begun.config).keys() <= changeable):
-    base, said = begun.config.copy_and_resolve_references(), ''
-    if workdir:
+  base, seen = _base(workdir, begun)
+  given = _given(base)
+  configs = [_merge(base, {**given, **variant}, saved) for variant in variants]
+  _refuse(given, variants, configs)
+  if workdir:
+    _check_workdir(workdir, configs[0], saved)
+  if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Check this before making a folder.
+    name = 'inception_weights'
+    raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)
+  if seen:
+    _LOG.info(seen)
+  return configs
+
+
+def _base(workdir: pathlib.Path | None, begun: Description | None) -> tuple[config_dict.ConfigDict, str]:
+  """Returns the settings that the flags change, and a line that says where they are from if nobody named that place.
+
+  They have the settings of the plug-ins that the flags name, and not of those that these replace.
+  """
+  config, seen = None, ''
+  if FLAGS.config is not None:
+    config = _read_config(FLAGS.config)
+  elif workdir and begun:
+    changeable = {*free_settings(begun.config), 'steps'}
+    if available(workdir) or _given(begun.config).keys() <= changeable:
       records.check_resumes(workdir)
-  else:
-    base, said = (_read_config(FLAGS.config), '') if FLAGS.config is not None else _suitable()
-  for name in PLUGGED:
-    for flag in (name, f'config.{name}'):
-      if flag in FLAGS and FLAGS[flag].value is not None:
-        base[name] = FLAGS[flag].value
-  # Without the settings of plug-ins that the flags replace.
-  chosen = default_config(**{name: base[name] for name in PLUGGED})
-  chosen.update({name: value for name, value in base.items() if name in chosen})
-  base = chosen
+      config = begun.config
+  if config is None:
+    config, seen = _suitable()
+  parts = {name: config[name] for name in PLUGGED}
+  parts |= {name: value for name, value in _given(config).items() if name in PLUGGED}
+  base = default_config(**parts)
+  base.update({name: value for name, value in config.items() if name in base and name not in PLUGGED})
   given = _given(base)
   if 'lambda' in given and 'objective' not in given and base.objective == 'mle':
     base.objective = 'hybrid'
-  configs = []
-  for variant in variants:
-    config = base.copy_and_resolve_references()
-    with config.ignore_type():  # `validate` says which type is wrong.
-      config.update_from_flattened_dict({**given, **variant})
-    validate(config)
-    for name in PATHS:  # Valid in any working directory.
-      kept = saved and config[name] == saved.config[name]
-      if config[name] and not config[name].startswith(PREFIX) and not kept:
-        config[name] = os.path.abspath(os.path.expanduser(config[name]))
-    path = os.path.abspath(os.path.expanduser(config.dataset))
-    if saved and saved.config.dataset == path:
-      config.dataset = path
-    configs.append(config)
+  return base, seen
+
+
+def _merge(
+  base: config_dict.ConfigDict, changes: Mapping[str, Any], saved: Description | None
+) -> config_dict.ConfigDict:
+  """Returns valid settings with changes, in which paths hold in any working directory."""
+  config = base.copy_and_resolve_references()
+  with config.ignore_type():  # `validate` says which type is wrong.
+    config.update_from_flattened_dict(changes)
+  validate(config)
+  for name in ('dataset', *PATHS):
+    path, kept = config[name], saved and saved.config[name]
+    absolute = os.path.abspath(os.path.expanduser(path))
+    # Data may be away for a while, and how a run that Python trained spells a path identifies it.
+    is_name = path.startswith(PREFIX) or (name == 'dataset' and not is_local(path) and absolute != kept)
+    if path and path != kept and not is_name:
+      config[name] = absolute
+  return config
+
+
+def _refuse(
+  given: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], configs: Sequence[config_dict.ConfigDict]
+) -> None:
+  """Refuses given settings that the program itself sets, or that have an effect in no configuration."""
   for name, value in given.items():
     if any(name in variant for variant in variants):
       raise UsageError(f'`{name}` must be left out, because {command.program()} sets it. Got: {value}.', name)
@@ -169,30 +200,12 @@ def configurations(
       if FLAGS.config is None:  # Of data that are missing, we do not know which configuration suits them.
         check_exists(configs[0].dataset, configs[0].data_dir)
       raise UsageError(f'`{name}` must be left out, as it has no effect with {reasons[0]}. Got: {value}.', name)
-  if workdir and configs[0].strategy != 'multi_worker':
-    _check_workdir(workdir)
-  if saved and workdir:
-    try:
-      check_same_training(workdir, configs[0], saved.config)
-    except UsageError as error:
-      own = fg.report.commands.training(saved.config, workdir)
-      raise UsageError(f'{error}, or the command of this run: {own}', error.argument) from error
-  if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Check this before making a folder.
-    name = 'inception_weights'
-    raise UsageError(f'{weights}: no such file; `{name}` must be weights of Inception-v3', name)
-  if said:
-    _LOG.info(said)
-  for config in configs:
-    if is_local(config.dataset) and not (saved and config.dataset == saved.config.dataset):
-      config.dataset = os.path.abspath(os.path.expanduser(config.dataset))
-  return configs
 
 
 def _given(config: config_dict.ConfigDict) -> dict[str, Any]:
-  """Returns the settings of a configuration to which flags give values."""
-  values = {name: FLAGS[flag].value for name, *_ in flat(config) if (flag := f'config.{name}') in FLAGS}
-  given = {name: value for name, value in values.items() if value is not None}
-  return given | {n: value for n in short_flags(config) if n in FLAGS and (value := FLAGS[n].value) is not None}
+  """Returns the settings of a configuration to which flags give values; a short flag comes before --config.NAME."""
+  names = {f'config.{name}': name for name, *_ in flat(config)} | {name: name for name in short_flags(config)}
+  return {name: FLAGS[flag].value for flag, name in names.items() if flag in FLAGS and FLAGS[flag].value is not None}
 
 
 def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
@@ -205,15 +218,23 @@ def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None
       raise UsageError(f'`init_from`: {error}', 'init_from') from error
 
 
-def _check_workdir(workdir: pathlib.Path) -> None:
-  """Refuses a folder where another training runs, or none can go on, before TensorFlow is loaded."""
-  if workdir.is_dir():
-    with exclusive(workdir):
-      pass
-  found = sorted(folder.name for folder in workdir.glob('checkpoints/*') if folder.name in CHECKPOINTS)
-  if found and 'latest' not in found:
-    advice = 'start from it by --init_from, in a new folder'
-    raise UsageError(f'{workdir}: has checkpoint {" and ".join(found)} but none to resume from; {advice}', 'workdir')
+def _check_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict, saved: Description | None) -> None:
+  """Refuses a folder where another training runs, or this one cannot go on, before TensorFlow is loaded."""
+  if config.strategy != 'multi_worker':
+    if workdir.is_dir():
+      with exclusive(workdir):
+        pass
+    names = sorted(folder.name for folder in workdir.glob('checkpoints/*') if folder.name in CHECKPOINTS)
+    if names and 'latest' not in names:
+      advice = 'start from it by --init_from, in a new folder'
+      raise UsageError(f'{workdir}: has checkpoint {" and ".join(names)} but none to resume from; {advice}', 'workdir')
+  if saved:
+    try:
+      check_same_training(workdir, config, saved.config)
+    except UsageError as error:
+      trained = fg.report.commands.train(saved.commands or ())
+      said = f'{error}, or the command of this run: {trained}' if trained else str(error)
+      raise UsageError(said, error.argument) from error
 
 
 def _suitable() -> tuple[config_dict.ConfigDict, str]:
@@ -244,58 +265,53 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   flag of that name, the flag keeps its meaning, and the analyses use their default. Returns a function that takes names
   of analyses and reads their settings.
   """
-  analyses = fg.study.ANALYSES
-  users: dict[str, tuple[Setting, list[str]]] = {}
-  named = [name for name in _given_flags().get('what', '').split(',') if is_plugin(name)]
-  if named:
-    search_in('.')
-    for run in sys.argv[1:]:  # Their trainings may have found the same modules elsewhere.
-      command.trust_early(run)
-      for folder in _plugins_of_run(run).values():
-        search_in(folder)
-    command.load_tensorflow()
-  with command.errors_reported():
-    known = [*analyses.values(), *(analyses[name] for name in named)]
-  for analysis in known:
-    for name, setting in analysis.Settings.declared().items():
-      users.setdefault(name, (setting, []))[1].append(analysis.name)
-  ours = users.keys() - set(FLAGS)
-  for name, (setting, found) in users.items():
-    if name in ours:
-      whose = '' if len(found) == len(known) else f'{", ".join(found)}: '
-      _define(name, setting.kind, whose + setting.description, module, setting.default)
-  about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in known]
+  analyses = _known_analyses()
+  users: dict[str, list[Analysis]] = {}
+  for analysis in analyses:
+    for name in analysis.Settings.declared():
+      users.setdefault(name, []).append(analysis)
+  users = {name: sharing for name, sharing in users.items() if name not in FLAGS}
+  for name, sharing in users.items():
+    setting = sharing[0].Settings.declared()[name]
+    whose = '' if len(sharing) == len(analyses) else f'{", ".join(analysis.name for analysis in sharing)}: '
+    _define(name, setting.kind, whose + setting.description, module, setting.default)
+  about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in analyses]
   about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
   sys.modules[module].__doc__ = '\n'.join([(sys.modules[module].__doc__ or '').rstrip(), '', 'Analyses:', *about, ''])
-
-  def read(what: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for name in what:
-      check_choice('what', name, analyses)
-      kind = analyses[name].Settings
-      given = ours - {flag for flag in ours if FLAGS[flag].using_default_value}
-      values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(kind) if field.name in given}
-      for flag in analyses[name].needs_flags:
-        needed = flag.removeprefix('--').partition('=')[0]
-        check(needed, values.get(needed), f'given for {name}, as in {flag}', values.get(needed))
-      found[name] = dataclasses.asdict(kind(**values))
-    chosen = {analyses[name].name for name in found}
-    command.refuse_idle((n for n in ours if not chosen & {*users[n][1]}), f'with --what={",".join(what)}')
-    return found
-
-  return read
+  return functools.partial(_read_analyses, users)
 
 
-def _plugins_of_run(workdir: str) -> dict[str, str]:
-  with contextlib.suppress(UsageError, OSError):
-    record = records.read(pathlib.Path(workdir))
-    return (record['plugins'] or {}) if record and records.is_own(record) else {}
-  return {}
+def _known_analyses() -> list[Analysis]:
+  """Returns the analyses of the package, and those from outside of it that the command line names."""
+  named = [*filter(is_plugin, _given_early({'what': flags.ListParser()}).get('what', ()))]
+  if named:
+    search_in('.')
+    command.load_tensorflow()
+  with command.errors_reported():
+    return [*fg.study.ANALYSES.values(), *(fg.study.ANALYSES[name] for name in named)]
+
+
+def _read_analyses(users: Mapping[str, Sequence[Analysis]], what: Sequence[str]) -> dict[str, dict[str, Any]]:
+  """Returns the settings of analyses, by their names, from the flags that belong to each."""
+  given = {name: FLAGS[name].value for name in users if not FLAGS[name].using_default_value}
+  settings, known = {}, fg.study.ANALYSES
+  for name in what:
+    check_choice('what', name, known)
+    analysis = known[name]
+    values = {field.name: given[field.name] for field in dataclasses.fields(analysis.Settings) if field.name in given}
+    for flag in analysis.needs_flags:
+      needed = flag.removeprefix('--').partition('=')[0]
+      check(needed, values.get(needed), f'given for {name}, as in {flag}', values.get(needed))
+    settings[name] = dataclasses.asdict(analysis.Settings(**values))
+  chosen = {known[name].name for name in what}
+  idle_flags = (flag for flag, sharing in users.items() if chosen.isdisjoint(analysis.name for analysis in sharing))
+  command.refuse_idle(idle_flags, f'with --what={",".join(what)}')
+  return settings
 
 
 def _define(name: str, kind: type, description: str, module: str, default: object = None) -> None:
   if kind is tuple:
-    flags.DEFINE(_TupleParser(), name, default, description, module_name=module)
+    flags.DEFINE(_TupleParser(), name, default, description, module_name=module, serializer=flags.ArgumentSerializer())
     return
   define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
   define[kind](name, default, description, module_name=module)

@@ -30,7 +30,6 @@ def main(arguments: list[str]) -> None:
   first = workdirs[0]
   default = (first if len(workdirs) == 1 else first.parent) / 'report.html'
   out = pathlib.Path(FLAGS.out) if FLAGS.out else command.check_no_link(default)
-  command.load_tensorflow()
   runs, damage = fg.study.summarize(workdirs)
   for line in damage:
     print(f'report: {command.message(line)}', file=sys.stderr)

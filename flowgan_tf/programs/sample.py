@@ -55,14 +55,7 @@ _IN_A_ROW = 8
 
 def main(arguments: list[str]) -> None:
   """Writes the grid and the array."""
-  expected, holds = f'a number from 0 to {LARGEST_TEMPERATURE:g}', 0 <= FLAGS.temperature <= LARGEST_TEMPERATURE
-  check('temperature', FLAGS.temperature, expected, holds)
-  if FLAGS.interpolate and FLAGS.neighbors:
-    raise UsageError('--interpolate must be left out with --neighbors.')
-  if FLAGS.label is not None and FLAGS.condition is not None:
-    raise UsageError('--label must be left out with --condition.')
-  if FLAGS.out and (FLAGS.out.endswith('/') or os.path.isdir(FLAGS.out)):
-    raise UsageError(f'--out must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
+  _check_flags()
   vector = None if FLAGS.condition is None else [_number(text) for text in FLAGS.condition]
   argument = command.run_argument(arguments)
   command.load_tensorflow()
@@ -71,26 +64,43 @@ def main(arguments: list[str]) -> None:
   if kind != 'samples' and len(run.image_shape) == 1:
     raise UsageError(f'{run.workdir}: was trained on a table, for which there are no {kind}')
   rows = layout.rows_of_run(run, FLAGS.label, vector)
-  n, given = FLAGS.n or _DEFAULT_N[kind], ''
-  if FLAGS.label is not None:
-    given = f'_label{rows.conditions[0]}'  # A name could hold a slash, or be the number of another class.
-  elif vector is not None:
-    given = f'_condition{",".join(map(fg.report.commands.short, vector))}'
-    if len(given) > 100:  # A file name has an end.
-      given = f'{given[:90]}_{zlib.crc32(given.encode()):08x}'
-  elif rows.conditions is not None and not FLAGS.n:
-    n = _IN_A_ROW if kind == 'samples' else rows.number
-  picture = getattr(pictures, kind)(run, n, FLAGS.seed, FLAGS.temperature, rows)
-  name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{given}'
-  default = run.workdir / 'samples' / name
-  out = pathlib.Path(FLAGS.out or default)
-  if FLAGS.out and out.suffix in ('.png', '.npz'):
-    out = out.with_suffix('')
+  default = _DEFAULT_N[kind]
+  if rows.conditions is not None and FLAGS.label is None and vector is None:
+    default = _IN_A_ROW if kind == 'samples' else rows.number
+  picture = getattr(pictures, kind)(run, FLAGS.n or default, FLAGS.seed, FLAGS.temperature, rows)
+  out = _path(run, kind, rows, vector)
   save_arrays(f'{out}.npz', picture.arrays)
   if picture.grid is not None:
     fg.display.save_png(picture.grid, f'{out}.png')
     print(f'{out}.png')
   print(f'{out}.npz' + (f'\n{picture.note}' if picture.note else ''))
+
+
+def _check_flags():
+  expected, holds = f'a number from 0 to {LARGEST_TEMPERATURE:g}', 0 <= FLAGS.temperature <= LARGEST_TEMPERATURE
+  check('temperature', FLAGS.temperature, expected, holds)
+  if FLAGS.interpolate and FLAGS.neighbors:
+    raise UsageError('--interpolate must be left out with --neighbors.')
+  if FLAGS.label is not None and FLAGS.condition is not None:
+    raise UsageError('--label must be left out with --condition.')
+  if FLAGS.out and (FLAGS.out.endswith('/') or os.path.isdir(FLAGS.out)):
+    raise UsageError(f'--out must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
+
+
+def _path(run, kind, rows, vector):
+  """Returns the path of the files, without extension."""
+  if FLAGS.out:
+    out = pathlib.Path(FLAGS.out)
+    return out.with_suffix('') if out.suffix in ('.png', '.npz') else out
+  condition = ''
+  if FLAGS.label is not None:
+    condition = f'_label{rows.conditions[0]}'  # A name could hold a slash, or be the number of another class.
+  elif vector is not None:
+    condition = f'_condition{",".join(map(command.short, vector))}'
+    if len(condition) > 100:  # A file name has an end.
+      condition = f'{condition[:90]}_{zlib.crc32(condition.encode()):08x}'
+  name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{condition}'
+  return run.workdir / 'samples' / name
 
 
 def _number(text):

@@ -43,46 +43,69 @@ def main(arguments: list[str]) -> int:
   lambdas = _numbers('lambdas', float, lambda v: v >= 0, 'numbers of at least 0, or inf')
   seeds = _numbers('seeds', int, lambda v: 0 <= v < 2**31, 'integers from 0 to 2147483647')
   analyses = analysis_settings(FLAGS.what)
-  grid = list(itertools.product(seeds, lambdas))
+  points = list(itertools.product(seeds, lambdas))
+  configs = _configurations(points)
+  folder = _folder(configs[0])
+  workdirs = [folder / f'lambda-{command.short(weight)}-seed-{seed}' for seed, weight in points]
+  for workdir in workdirs:
+    command.trust_if_asked(workdir)
+  runs = dict(zip(workdirs, configs, strict=True))
+  # Both must come before TensorFlow makes its devices. A run that has begun does not need --init_from any more.
+  train.start(configs[0], next((workdir for workdir in runs if not available(workdir)), workdirs[0]))
+  fg.devices.make_replicas(configs[0].strategy)
+  _check(runs, analyses)
+  for i, (point, workdir) in enumerate(zip(points, workdirs, strict=True), 1):
+    print(f'{workdir} ({i} of {len(runs)})', file=sys.stderr)
+    if status := _make_run(workdir, runs[workdir], point, analyses):
+      return status
+  _draw(workdirs, folder, configs[0])
+  return 0
+
+
+def _configurations(points):
+  """Returns the configuration for each seed and lambda."""
   try:
-    configs = options.configurations([_settings(*point) for point in grid])
+    configs = options.configurations([_settings(*point) for point in points])
   except UsageError as error:
     if error.argument == 'objective':  # Other trainings than by maximum likelihood do not suit a table.
       raise UsageError(f'--lambdas={",".join(FLAGS.lambdas)} cannot be trained: {error}', error.argument) from error
     raise
-  first = configs[0]
-  if first.strategy == 'multi_worker':
+  if configs[0].strategy == 'multi_worker':
     raise UsageError('--strategy must be for one machine, such as mirrored. Got: multi_worker.')
-  name = f'{pathlib.Path(first.dataset).stem}-sweep{train.condition_suffix(first)}'
-  folder = pathlib.Path(FLAGS.workdir or f'runs/{name}')
+  return configs
+
+
+def _folder(config):
+  """Returns the folder of all runs, in which no link is where this program writes."""
+  default = f'runs/{pathlib.Path(config.dataset).stem}-sweep{train.condition_suffix(config)}'
+  folder = pathlib.Path(FLAGS.workdir or default)
   for written in ('report.html', 'front.*', 'condition_numbers.*'):
     for path in folder.glob(written):
       command.check_no_link(path)
-  names = [f'lambda-{fg.report.commands.short(weight)}-seed-{seed}' for seed, weight in grid]
-  runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
-  for workdir in runs:
-    if FLAGS.trust and (workdir / 'config.json').exists():
-      fg.runs.trust(workdir)
-  # Both must come before TensorFlow makes its devices. A run that has begun does not need --init_from any more.
-  train.start(first, next((workdir for workdir in runs if not available(workdir)), folder / names[0]))
-  fg.devices.make_replicas(first.strategy)
-  _check(runs, analyses)
-  for i, (workdir, config) in enumerate(runs.items(), 1):
-    print(f'{workdir} ({i} of {len(runs)})', file=sys.stderr)
-    if _is_finished(workdir, config, analyses):
-      continue
-    if status := train.train_and_evaluate(config, workdir):
-      return status
-    if analyses:
-      with fg.study.studying(workdir) as apply:
-        for what, settings in analyses.items():
-          apply(what, **settings)
-  summaries, damage = fg.study.summarize([*runs])
+  return folder
+
+
+def _make_run(workdir, config, point, analyses):
+  """Trains, evaluates and analyses a run, unless all that is there; returns an exit status, or None."""
+  if _is_finished(workdir, config, analyses):
+    return None
+  if status := train.train_and_evaluate(config, workdir, _training_flags(workdir, *point)):
+    return status
+  if analyses:
+    with fg.study.studying(workdir) as apply:
+      for what, settings in analyses.items():
+        apply(what, **settings)
+  return None
+
+
+def _draw(workdirs, folder, config):
+  """Prints the table of all runs, and writes their figures and their page."""
+  summaries, damage = fg.study.summarize(workdirs)
   for line in damage:
     print(f'sweep: {command.message(line)}', file=sys.stderr)
   print(fg.report.tables.sweep_table(summaries))
   figures = {
-    'front': fg.report.figures.front(summaries, fg.report.tables.nll_unit(first.dataset)),
+    'front': fg.report.figures.front(summaries, fg.report.tables.nll_unit(config.dataset)),
     'condition_numbers': fg.study.jacobian.condition_numbers(summaries),
   }
   for name, figure in figures.items():
@@ -91,7 +114,14 @@ def main(arguments: list[str]) -> int:
   page = folder / 'report.html'
   write_atomically(page, fg.report.render(fg.report.make_report(summaries, damage)))
   print(page)
-  return 0
+
+
+def _training_flags(workdir, seed, weight):
+  """Returns the arguments with which `train` trains the run for a seed and a lambda."""
+  shared = {*FLAGS.get_key_flags_for_module(train), *FLAGS.flags_by_module_dict()[options.__name__]}
+  shared = sorted((flag for flag in shared if flag.present), key=lambda flag: flag.name)
+  words = [flag.serialize() for flag in shared if flag.name not in ('workdir', 'trust')]
+  return [*words, *(f'--{name}={value}' for name, value in _settings(seed, weight).items()), f'--workdir={workdir}']
 
 
 def _settings(seed, weight):

@@ -10,6 +10,7 @@ Flags override the config file. --config.NAME=VALUE sets anything else, for exam
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_dict
@@ -41,14 +42,16 @@ def main(arguments: list[str]) -> int:
   if arguments:
     raise UsageError(f'unexpected argument {arguments[0]!r}; flags start with --')
   began = time.monotonic()
-  [config] = options.configurations(workdir=FLAGS.workdir and pathlib.Path(FLAGS.workdir))
-  weight = f'-{fg.report.commands.short(config["lambda"])}' if config.objective == 'hybrid' else ''
+  named = FLAGS.workdir and pathlib.Path(FLAGS.workdir)
+  if named:
+    command.trust_if_asked(named)
+  [config] = options.configurations(workdir=named)
+  weight = f'-{command.short(config["lambda"])}' if config.objective == 'hybrid' else ''
   default = f'runs/{pathlib.Path(config.dataset).stem}-{config.objective}{weight}{condition_suffix(config)}'
-  workdir = pathlib.Path(FLAGS.workdir or default)
-  if FLAGS.trust and (workdir / 'config.json').exists():
-    fg.runs.trust(workdir)
+  workdir = named or pathlib.Path(default)
+  command.trust_if_asked(workdir)
   start(config, workdir)
-  status = train_and_evaluate(config, workdir)
+  status = train_and_evaluate(config, workdir, sys.argv[1:])
   if not status:
     progress.write(f'{time.monotonic() - began:,.0f} seconds in all, from the start of the program to the export.')
   return status
@@ -83,10 +86,13 @@ def condition_suffix(config: config_dict.ConfigDict) -> str:
   return f'-{config.condition}'.replace(':', '-') if config.condition else ''
 
 
-def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
-  """Trains a run, prints its evaluation unless the configuration says no, exports it, and returns the exit status."""
+def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path, command_line: Sequence[str]) -> int:
+  """Trains a run, prints its evaluation unless the configuration says no, exports it, and returns the exit status.
+
+  The run remembers the command line, the arguments of `bin/train`.
+  """
   try:
-    fg.training.train(config, workdir, scorer_required=FLAGS.scorer is not None)
+    fg.training.train(config, workdir, scorer_required=FLAGS.scorer is not None, command=command_line)
   except fg.training.TrainingDiverged as error:
     print(f'{command.program()}: {command.message(error)}', file=sys.stderr)
     return 1
@@ -97,7 +103,7 @@ def train_and_evaluate(config: config_dict.ConfigDict, workdir: pathlib.Path) ->
     samples = 0 if _unscored(config) else FLAGS.samples
     strategy = '' if config.strategy == 'multi_worker' else config.strategy  # The other workers have ended.
     records = fg.evaluation.evaluate_run(workdir, checkpoints, 'test', samples, strategy=strategy)
-    print(fg.report.evaluation_table(records))
+    print(fg.evaluation.evaluation_table(records))
   run = fg.runs.load_run(workdir)
   with progress.Task('exporting'):
     fg.export.write_saved_model(run.generator, workdir / 'export')

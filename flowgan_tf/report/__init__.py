@@ -1,17 +1,16 @@
-"""One HTML page about runs, and the table of an evaluation for the terminal."""
+"""One HTML page about runs."""
 
 from typing import TYPE_CHECKING
 
 from flowgan_tf.base.lazy import lazy_exports
 
-__all__ = ['evaluation_table', 'make_report', 'render']
+__all__ = ['make_report', 'render']
 
 if TYPE_CHECKING:
   from flowgan_tf.report.page import render
   from flowgan_tf.report.sections import make_report
-  from flowgan_tf.report.tables import evaluation_table
 else:
   __getattr__, __dir__ = lazy_exports(
     __name__,
-    {'commands': [], 'figures': [], 'page': ['render'], 'sections': ['make_report'], 'tables': ['evaluation_table']},
+    {'commands': [], 'figures': [], 'page': ['render'], 'sections': ['make_report'], 'tables': []},
   )

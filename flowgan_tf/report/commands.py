@@ -1,70 +1,17 @@
 """The commands that reproduce a run's numbers, from what its files say, on any machine."""
 
 import dataclasses
-import functools
-import importlib
-import os
-import pathlib
 import shlex
 from collections.abc import Sequence
 
-from ml_collections import config_dict
-
-from flowgan_tf.configs import cifar10, fashion_mnist, mnist
-from flowgan_tf.runs.config import idle, settings, short_flags, used, without_plugins
-from flowgan_tf.runs.record import PLACES
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.analysis import Analysis
 from flowgan_tf.study.summary import Summary
 
-_CONFIGS = ('digits', 'mnist', 'fashion_mnist', 'images', 'table')
-_DEFAULT = 'configs/digits.py'  # what bin/train uses without --config and --dataset
 
-
-def train(run: Summary) -> str:
-  """Returns the command that trains a run again, from the shipped configuration that is nearest to its own."""
-  return training(run.config, run.path)
-
-
-def training(config: config_dict.ConfigDict, workdir: str | os.PathLike) -> str:
-  """Returns the command that trains a run with a configuration in a folder."""
-  known = without_plugins(config)  # A report imports none.
-  wanted = {n: value for n, value in settings(used(config)).items() if n not in PLACES and not idle(n, known)}
-  if pathlib.Path(config.init_from).is_relative_to(pathlib.Path.cwd()):
-    wanted['init_from'] = os.path.relpath(config.init_from)  # Relative to here, like the runs in the commands.
-  bases = {path: settings(base) for path, base in _shipped().items()}
-  # No flag can unset a number that a shipped configuration has and this one leaves open.
-  left_open = [name for name, value in wanted.items() if value is None]
-  bases = {path: base for path, base in bases.items() if all(base.get(name) is None for name in left_open)}
-  differences = {path: [n for n, value in wanted.items() if value != base.get(n)] for path, base in bases.items()}
-  nearest = min(differences, key=lambda path: len(differences[path]))
-  short_names = short_flags(known)
-  different = dict.fromkeys(['objective', *['lambda'] * (config.objective == 'hybrid'), *differences[nearest]])
-  # Without --config, a condition other than a label changes the number of components.
-  is_default = nearest == _DEFAULT and 'dataset' not in different and config.condition in ('', 'label')
-  flags = [] if is_default else [f'--config={nearest}']
-  for name in different:
-    value = wanted.get(name)
-    if name == 'jit':
-      flags.append('--jit' if value else '--nojit')
-    elif name == 'lambda':
-      flags.append(f'--lambda={short(config["lambda"])}')
-    elif name in short_names:
-      flags.append(f'--{name}={",".join(value) if isinstance(value, list) else value}')
-    else:
-      flags.append(f'--config.{name}={tuple(value) if isinstance(value, list) else value}')
-  return shell(['bin/train', *flags, f'--workdir={workdir}'])
-
-
-@functools.cache
-def _shipped() -> dict[str, config_dict.ConfigDict]:
-  """The configurations that come with the package, by path; the default of `bin/train` comes first."""
-  others = {f'configs/{name}.py': importlib.import_module(f'flowgan_tf.configs.{name}') for name in _CONFIGS}
-  found = {path: module.get_config() for path, module in others.items()}
-  for module in (mnist, fashion_mnist, cifar10):
-    path = f'configs/{module.__name__.rpartition(".")[2]}.py'
-    found |= {f'{path}:{variant}': module.get_config(variant) for variant in module.VARIANTS}
-  return found
+def train(commands: Sequence[Sequence[str]]) -> str:
+  """Returns the commands that trained a run, of which each but the first resumes it; '' if none is known."""
+  return ' && '.join(shell(['bin/train', *arguments]) for arguments in commands)
 
 
 def evaluate(run: Summary, record: dict) -> str:
@@ -113,11 +60,6 @@ def missing(runs: Sequence[Summary], what: Sequence[Analysis]) -> list[str]:
     )
     for paths, found in suited.items()
   ]
-
-
-def short(number: float) -> str:
-  """The shortest text that still reads as the same number."""
-  return text if float(text := f'{number:g}') == number else repr(number)
 
 
 def shell(words: Sequence[str]) -> str:

@@ -11,11 +11,11 @@ from flowgan_tf.display import plots
 from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, listed
+from flowgan_tf.evaluation.tables import GIVEN_NOTE, is_given
 from flowgan_tf.objectives.objective import NUMBERS
 from flowgan_tf.objectives.term import OF_LOG, Number
 from flowgan_tf.report import commands
 from flowgan_tf.report.findings import shown_record
-from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.summary import Summary
 
@@ -51,7 +51,7 @@ def sample_grids(runs: Sequence[Summary]) -> list[Figure]:
       step, png = run.sample_grid
       alt = f'Samples of {run.label} after {step:,} iterations.'
       caption = f'{run.label}, iteration {step:,}{_rows(run)}.'
-      figures.append(Figure.of_png(png, alt, caption, commands.train(run)))
+      figures.append(Figure.of_png(png, alt, caption, commands.train(run.commands)))
   return figures
 
 
@@ -61,7 +61,7 @@ def real_images(runs: Sequence[Summary]) -> list[Figure]:
   if not grids:
     return []
   run, png = grids[0]
-  return [Figure.of_png(png, 'Real images.', f'Real images{_rows(run)}.', commands.train(run))]
+  return [Figure.of_png(png, 'Real images.', f'Real images{_rows(run)}.', commands.train(run.commands))]
 
 
 def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from flowgan_tf.display.tables import SCORE_NAMES, listed
-from flowgan_tf.report.tables import is_given
+from flowgan_tf.evaluation.tables import is_given
 from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.summary import Summary
 

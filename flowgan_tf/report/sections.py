@@ -11,6 +11,7 @@ from markupsafe import Markup
 from flowgan_tf.base.errors import printable
 from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.display.tables import Column, Row, Table, listed
+from flowgan_tf.evaluation.tables import GIVEN_NOTE, conditional_notes, is_given, variety_notes
 from flowgan_tf.report import commands
 from flowgan_tf.report.figures import (
   conditional_curves,
@@ -24,19 +25,15 @@ from flowgan_tf.report.figures import (
 from flowgan_tf.report.findings import FEWEST_SAMPLES, about_length, findings, shown_record
 from flowgan_tf.report.page import Code, Missing, Page, Section
 from flowgan_tf.report.tables import (
-  GIVEN_NOTE,
   PAPER,
   RUN,
   checkpoint_tables,
   classes_table,
-  conditional_notes,
   conditional_table,
-  is_given,
   nll_unit,
   paper_row,
   paper_table,
   runs_table,
-  variety_notes,
   variety_table,
 )
 from flowgan_tf.study import analyses_of
@@ -280,7 +277,7 @@ def _rows(studied: dict[Analysis, list[Summary]]) -> list[Row]:
       record = run.studies[analysis.name].record
       for name, numbers in analysis.rows(record).items():
         label = f'{run.label}, {name}' if name else run.label
-        start = {'run': {'label': label, 'step': record['step']}}, {'run': commands.train(run)}
+        start = {'run': {'label': label, 'step': record['step']}}, {'run': commands.train(run.commands)}
         records, links = rows.get((run.path, name, record['step']), start)
         records = {**records, analysis.name: numbers}
         links = {**links, analysis.name: commands.analyze([run], analysis.name)}

@@ -10,7 +10,7 @@ import fcntl
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ml_collections import config_dict
@@ -28,6 +28,7 @@ from flowgan_tf.runs.config import (
   in_one_line,
   plugins_of,
   recorded_config,
+  settings,
   training_changes,
   used,
   without_former,
@@ -56,6 +57,7 @@ class Description(NamedTuple):
   rollbacks: int = 0  # how often it went back to a checkpoint, with half the learning rates each time
   plugins: dict[str, str] | None = None  # the folder of each module from outside of the package that the run uses
   class_names: list[str] | None = None  # the names of the classes in the data, which identify nothing
+  commands: list[list[str]] | None = None  # arguments of each `bin/train` that began the run or changed its settings
 
 
 def write_description(workdir: pathlib.Path, description: Description, *, own: bool = True) -> None:
@@ -70,7 +72,8 @@ def write_description(workdir: pathlib.Path, description: Description, *, own: b
 def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Description | None:
   """Reads `config.json`, which this version of flowgan_tf must have written; None if there is no such file.
 
-  A run that is not the user's own may not name plug-ins, and the places that it names are left out of its settings.
+  A run that is not the user's own may not name plug-ins. The places that it names are left out of its settings, and
+  its commands if they would act; see `record.commands_of`.
   Without `imports` no plug-in is imported, and the configuration has the settings of plug-ins as they were written.
   """
   path = workdir / 'config.json'
@@ -83,17 +86,17 @@ def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Descript
       raise UsageError(f'{said}, and the run {records.advice(workdir)}')
     for folder in (*plugins.values(), '.'):  # They may have moved.
       search_in(folder)
-  settings = without_former(record['config'])
-  settings |= {} if is_mine else {name: '' for name in records.PLACES if name in settings}
+  recorded = without_former(record['config'])
+  recorded |= {} if is_mine else {name: '' for name in records.PLACES if name in recorded}
   try:
     if named and not imports:
-      config = recorded_config(settings)
+      config = recorded_config(recorded)
       check_values(without_plugins(config))
     else:
-      config = default_config(**settings)
+      config = default_config(**recorded)
       check_values(config)
       check_found(plugins, plugins_of(config) or {})
-    return Description(**{name: record[name] for name in Description._fields} | {'config': config})
+    return Description(**record | {'config': config, 'commands': records.commands_of(record)})
   except UsageError as error:
     lost = isinstance(error.__cause__, ModuleNotFoundError) and plugins
     hint = (
@@ -161,12 +164,13 @@ def open_workdir(
   config: config_dict.ConfigDict,
   dataset: data.Dataset,
   init: dict | None = None,
+  command: Sequence[str] = (),
 ) -> pathlib.Path:
   """Makes the folder of a run, or refuses one that holds something else or a run with another configuration or data.
 
   A run that has no checkpoint yet, such as one that failed at its start, may change its configuration. One that has
   lost its checkpoints may not start again. `init` says where a new training starts, as in `Description`; a run that
-  resumes keeps its own.
+  resumes keeps its own. `command` are the arguments of `bin/train`, if that calls this.
   """
   workdir = make_writable(workdir)
   for file in list(workdir.iterdir()):
@@ -185,8 +189,21 @@ def open_workdir(
   elif had := next((name for name in _LEFT if (workdir / name).exists()), None):
     said = f'{workdir}: has {had} but no checkpoint to resume from; put {workdir}/checkpoints back, or use another '
     raise UsageError(f'{said}`workdir`', 'workdir')
-  write_description(workdir, new)
+  write_description(workdir, new._replace(commands=_commands(old, config, command)))
   return workdir
+
+
+def _commands(
+  old: Description | None, config: config_dict.ConfigDict, command: Sequence[str]
+) -> list[list[str]] | None:
+  """Returns the commands that make a run: the one that began it, and those that went on with other settings."""
+  if old is None or training_changes(config, old.config).keys() - {'steps'}:
+    before: list[list[str]] = []
+  elif settings(used(config)) == settings(used(old.config)):
+    return old.commands
+  else:
+    before = old.commands or []
+  return [*before, *([[*command]] if command else [])] or None
 
 
 def _facts(dataset: data.Dataset) -> dict:

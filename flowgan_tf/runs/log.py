@@ -1,5 +1,7 @@
 """The log of a training: `metrics.jsonl`, one JSON object per line, TensorBoard, and lines on the terminal."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import json
@@ -11,11 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from flowgan_tf.base import progress
 from flowgan_tf.base.errors import UsageError, check_memory
 from flowgan_tf.base.files import as_json, write_atomically
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.objectives.objective import NUMBERS
 
 _LOG = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,10 @@ _FORM = {
   'rollbacks': int,
   'plugins': ({str: str}, None),
   'class_names': ([str], None),
+  'commands': ([[str]], None),
 }
+# Words of a command that let it execute a file, read flags from one, or trust a run.
+_ACTS = re.compile(r'--?(config|flagfile|trust)(=(?!configs/\w+\.py(:\w+)?\Z).*|)', re.DOTALL)
 
 
 def read(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -95,6 +99,18 @@ def code_in(record: Mapping[str, Any]) -> list[str]:
   settings = record['config']
   parts = [*(settings[name] for name in NAMES), *(settings.get('terms') or ())]
   return [*filter(is_plugin, parts), *(record['plugins'] or {}).values()]
+
+
+def commands_of(record: Mapping[str, Any]) -> list[list[str]] | None:
+  """Returns the commands that trained a run, as lists of arguments of `bin/train`; None if it has none.
+
+  A stranger could write any command, so none of a run that is not the user's own acts on what the stranger made.
+  """
+  return record['commands'] if is_own(record) or not _acts(record) else None
+
+
+def _acts(record: Mapping[str, Any]) -> bool:
+  return any(_ACTS.fullmatch(word) for command in record.get('commands') or () for word in command)
 
 
 def trust(workdir: str | os.PathLike) -> None:
@@ -166,13 +182,18 @@ def _named(record: Mapping[str, Any]) -> list[str]:
 
 
 def _remember(workdir: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Keeps in mind that a record is of the user's own run, if it names anything."""
-  if not _named(record) or is_own(record):
+  """Keeps in mind that a record is of the user's own run, if it names anything or a command of it acts."""
+  named = _named(record)
+  if not (named or _acts(record)) or is_own(record):
     return
-  if (path := _memory_of(record)) is None:
-    raise UsageError(f'{workdir}: there is no home folder; set XDG_CONFIG_HOME to a folder that you can write')
-  make_writable(path.parent)
-  write_atomically(path, f'{os.path.abspath(workdir)}\n')
+  try:
+    if (path := _memory_of(record)) is None:
+      raise UsageError(f'{workdir}: there is no home folder; set XDG_CONFIG_HOME to a folder that you can write')
+    make_writable(path.parent)
+    write_atomically(path, f'{os.path.abspath(workdir)}\n')
+  except UsageError:
+    if named:  # Otherwise only a page does without the commands.
+      raise
 
 
 def _memory_of(record: Mapping[str, Any]) -> pathlib.Path | None:

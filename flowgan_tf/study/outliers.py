@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf import data, display, metrics
+from flowgan_tf import data, display
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.data.levels import bits_per_dim
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.metrics import arrays
@@ -103,8 +104,7 @@ class Outliers(Analysis):
     [run] = runs
     study, unit = run.studies[self.name], 'bits/dim'
     nll = {
-      name: metrics.bits_per_dim(-values, run.image_shape, study.record['levels'])
-      for name, values in study.arrays.items()
+      name: bits_per_dim(-values, run.image_shape, study.record['levels']) for name, values in study.arrays.items()
     }
     low, high = np.quantile(np.concatenate([nll['train'], nll['test']]), [0, 1])
     room = _ROOM * (high - low)

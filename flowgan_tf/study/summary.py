@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from flowgan_tf import evaluation, metrics, runs
 from flowgan_tf.base.errors import UsageError, printable
 from flowgan_tf.base.files import fits, read_record, read_whole
 from flowgan_tf.base.plugins import short_name
+from flowgan_tf.data.levels import bits_per_dim
 from flowgan_tf.display.figure import png_size
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.objectives.likelihood import weight_of
 from flowgan_tf.objectives.objective import OBJECTIVES, TERMS
-from flowgan_tf.runs import folder as folders
-from flowgan_tf.runs import pretrained
+from flowgan_tf.runs.folder import available, find_run, read_description
+from flowgan_tf.runs.log import read_metrics
+from flowgan_tf.runs.pretrained import find_folder
 
 # What every analysis says, apart from its numbers.
 _FORM = {'what': str, 'checkpoint': str, 'step': int, 'settings': {str: (bool, float, str, None, [(float, str)])}}
@@ -59,6 +61,8 @@ class Summary:
   #: The `run`, `checkpoint` and `step` that the training started from; None if it started from a new generator.
   start: dict | None = None
   class_names: Sequence[str] = ()  #: Names of the classes; empty if they have only numbers.
+  #: Arguments of each `bin/train` that began the run or changed its settings; empty if no program trained it.
+  commands: Sequence[Sequence[str]] = ()
   damage: Sequence[str] = ()  #: A line about each file that is lost, or damaged and left out in whole or in part.
 
   def records(self, kind: str) -> list[dict]:
@@ -69,7 +73,7 @@ class Summary:
     """Converts an NLL in nats to the unit 'nats' or 'bits/dim'."""
     if unit == 'nats' or self.levels is None:
       return nll
-    return metrics.bits_per_dim(nll, self.image_shape, self.levels)
+    return bits_per_dim(nll, self.image_shape, self.levels)
 
   def error_in_unit(self, error: float, unit: str) -> float:
     """Converts the standard error of an NLL in nats to the unit 'nats' or 'bits/dim'."""
@@ -131,7 +135,7 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   Raises:
     UsageError: If a folder is not a run or is given twice, or no run is left.
   """
-  workdirs = [os.fspath(pretrained.find_folder(workdir)) for workdir in workdirs]
+  workdirs = [os.fspath(find_folder(workdir)) for workdir in workdirs]
   paths = [os.path.realpath(workdir) for workdir in workdirs]
   if repeated := [workdir for workdir, path in zip(workdirs, paths, strict=True) if paths.count(path) > 1]:
     raise UsageError(f'{repeated[-1]}: named twice')
@@ -168,16 +172,16 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     UsageError: If the folder is not a run, or its `config.json` is damaged.
   """
   workdir = pathlib.Path(workdir)
-  description = folders.read_description(folders.find_run(workdir), imports=False)
+  description = read_description(find_run(workdir), imports=False)
   assert description is not None
   facts = description.data
   damage: list[str] = []
-  records = _read(lambda: runs.log.read_metrics(workdir, damage.append), damage) or []
+  records = _read(lambda: read_metrics(workdir, damage.append), damage) or []
   # A packed run has neither of these, and no log.
-  has_trained = 'latest' in folders.available(workdir) or (workdir / 'tensorboard').exists()
+  has_trained = 'latest' in available(workdir) or (workdir / 'tensorboard').exists()
   if has_trained and not (workdir / 'metrics.jsonl').exists():
     damage.append(f'{workdir}/metrics.jsonl: is missing; the losses of the training are lost')
-  evaluated = _read(lambda: evaluation.read_evaluation(workdir), damage) or []
+  evaluation = _read(lambda: read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
     if found := _read(functools.partial(_read_analysis, path), damage):
@@ -191,12 +195,13 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     image_shape=tuple(facts['image_shape']),
     levels=facts['levels'],
     metrics=records,
-    evaluation=evaluated,
+    evaluation=evaluation,
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
     real_grid=_png(workdir / 'samples' / 'real.png', damage),
     start=description.init,
     class_names=description.class_names or (),
+    commands=description.commands or (),
     damage=damage,
   )
   return dataclasses.replace(summary, label=summary.objective)

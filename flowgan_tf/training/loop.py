@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import time
+from collections.abc import Sequence
 
 from ml_collections import config_dict
 
@@ -49,7 +50,13 @@ class TrainingDiverged(Exception):
 
 
 @clearing_caches()
-def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_required: bool = False) -> bool:
+def train(
+  config: config_dict.ConfigDict,
+  workdir: str | os.PathLike,
+  *,
+  scorer_required: bool = False,
+  command: Sequence[str] = (),
+) -> bool:
   """Trains a Flow-GAN in a run folder, or resumes the training that the folder holds.
 
   SIGINT, SIGTERM and SIGHUP are held back until the current step is finished and saved; then they have their usual
@@ -66,6 +73,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
     workdir: Folder of the run.
     scorer_required: Whether data without labels are an error if the scorer is a classifier. Otherwise they go without
       scores.
+    command: Arguments of `bin/train` that describe this training. The record of the run keeps them for its page.
 
   Returns:
     True if the last step was reached; False if a signal ended the training earlier and its handler returned.
@@ -102,7 +110,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
       starts = config.init_from and not available(pathlib.Path(workdir))
       init = initialize_from_run(config, dataset, state) if starts else None
       open_folder.enter_context(exclusive(workdir))
-      folder = open_workdir(workdir, config, dataset, init)
+      folder = open_workdir(workdir, config, dataset, init, command)
       open_folder.enter_context(_forgetting_start(folder, state))
     loop = _Loop(config, objective, dataset, state, replicas, folder, scorer_required)
     sizes = [f'{len(split):,}' for split in (dataset.train, dataset.validation, dataset.test)]

@@ -18,7 +18,7 @@ from absl import flags
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.plugins import folders_of, is_plugin
 from flowgan_tf.data.sources import SOURCES, load
-from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.flows import GENERATORS, Flow, fit_bijectors
 from flowgan_tf.flows.histograms import pixel_logit
 from flowgan_tf.objectives import DIVERGENCES, TERMS, Drawn, Objective, Seen
@@ -304,14 +304,6 @@ def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
   sys.modules.pop('my_parts')
   with pytest.raises(UsageError, match=r'needs the Python module my_parts, .*; the training found my_parts in /old$'):
     read_description(module / 'run')
-
-
-def test_an_analysis_is_found_where_the_training_found_its_parts(module, tmp_path_factory, monkeypatch):
-  (module / 'run').mkdir()
-  write_description(module / 'run', Description(default_config(), FACTS, plugins={'my_parts': str(module)}))
-  monkeypatch.chdir(tmp_path_factory.mktemp('elsewhere'))
-  outcome = call('analyze', module / 'run', '--what=my_parts:BRIGHTNESS', '--few=3')
-  assert_one_line(outcome, 'analyze', 'run: has no checkpoint yet')
 
 
 def test_tensorflow_is_loaded_before_a_part_imports_it(module):

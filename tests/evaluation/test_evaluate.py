@@ -19,7 +19,8 @@ from flowgan_tf import data, flows
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import pipeline
 from flowgan_tf.evaluation import evaluate
-from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run, merge_records, read_evaluation
+from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run
+from flowgan_tf.evaluation.results import merge_records, read_evaluation
 from flowgan_tf.flows import Generator
 from flowgan_tf.flows.prior import standard_prior
 from flowgan_tf.metrics.conditional import label_agreement
@@ -348,7 +349,7 @@ def test_no_other_evaluation_comes_between_reading_and_writing(workdir, monkeypa
     return call
 
   monkeypatch.setattr(evaluate, 'read_evaluation', watched(read_evaluation))
-  monkeypatch.setattr(evaluate, 'write_record', watched(evaluate.write_record))
+  monkeypatch.setattr(evaluate, 'write_evaluation', watched(evaluate.write_evaluation))
   evaluate_run(workdir, ['latest'], 'test', 0)
   assert alone == [False, True, True]  # The file is read for the first time before the work.
 

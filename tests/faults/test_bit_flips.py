@@ -12,7 +12,7 @@ from flowgan_tf import data
 from flowgan_tf.base.cache import cached
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import read_record, write_record
-from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.runs.checkpoints import Checkpoints, restore_generator
 from flowgan_tf.runs.config import settings, used
 from flowgan_tf.runs.folder import open_workdir, read_description

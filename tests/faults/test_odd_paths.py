@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.evaluation.evaluate import evaluate_run, read_evaluation
+from flowgan_tf.evaluation.evaluate import evaluate_run
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.export import write_saved_model
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run

@@ -3,6 +3,7 @@
 `write_record` makes their hashes, which need no key.
 """
 
+import html
 import json
 import os
 import pathlib
@@ -230,6 +231,16 @@ def test_no_command_of_a_page_has_a_flag_that_is_no_setting(run, what, known):
   page = (run / 'report.html').read_text()
   assert f'{run} --what={what if what == "kde" else "evil_parts:part"} --checkpoint=latest' in page and known in page
   assert not re.search('--(trust|flagfile|config=evil)', page)
+
+
+def test_no_training_of_a_page_reads_what_came_with_the_run(run):
+  named = ["--workdir=a'; touch ran", '--seed=1\n\u202e']
+  for more, shown in (([], True), (['--trust'], False), (['--config', 'evil.py'], False)):
+    edit_record(run / 'config.json', lambda record, more=more: record.update(commands=[named + more]))
+    assert is_refused('report', run) == ''
+    page = html.unescape((run / 'report.html').read_text())
+    shell = """bin/train '--workdir=a'"'"'; touch ran' $'--seed=1\\U0000000a\\U0000202e'"""
+    assert (shell in page) == shown and ('bin/train' in page) == shown
 
 
 def test_a_run_that_its_user_trusts_may_name_code(run):

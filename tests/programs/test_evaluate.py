@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flowgan_tf import data
-from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.flows import Flow
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose

@@ -176,10 +176,15 @@ def test_flags_do_not_change_what_a_config_file_says():
   assert options._read_config('configs/digits.py').steps == digits.get_config().steps
 
 
-def test_a_flag_without_a_value_takes_no_other_flag_for_it(monkeypatch):
-  flags = ['--evaluate', '--generator=my_parts:toy', '--noevaluate', '--workdir', 'runs/x', '--config.terms=-']
-  monkeypatch.setattr('sys.argv', ['bin/train', *flags])
-  assert options._given_flags() == {'generator': 'my_parts:toy', 'workdir': 'runs/x', 'terms': '-'}
+def test_a_plug_in_has_flags_wherever_it_is_named(tmp_path, monkeypatch):
+  """Also behind flags that are not known yet, and in a file of flags."""
+  (tmp_path / 'flags').write_text('--generator=tests.plugged:toy\n')
+  for flags in (
+    ['--steps', '3', '--config.toy.spread=2.5', '--generator', 'tests.plugged:toy'],
+    ['--nojit', '--config.generator=tests.plugged:toy', '--config.toy.spread', '2.5'],
+    ['--config.toy.spread=2.5', f'--flagfile={tmp_path}/flags'],
+  ):
+    assert parsed_config(flags).toy.spread == 2.5
 
 
 def test_paths_are_made_absolute(tmp_path, monkeypatch):

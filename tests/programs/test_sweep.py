@@ -8,7 +8,7 @@ import pytest
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import read_record, write_record
 from flowgan_tf.study.summary import read_summary
-from tests.programs.conftest import FAST, TINY, assert_one_line, call, flag_names
+from tests.programs.conftest import FAST, TINY, assert_one_line, call, flag_names, parsed_config
 from tests.tiny import write_images
 
 FLAGS = (*(flag for flag in TINY if 'objective' not in flag), '--steps=5', '--what=jacobian', '--noise_vectors=2')
@@ -52,6 +52,17 @@ def test_a_run_has_its_seed_and_lambda(images, tmp_path, weight, objective):
   config = begun.call_args.args[0]
   assert (config.seed, config.objective) == (5, objective)
   assert (config['lambda'] == 0.5) == (objective == 'hybrid')
+
+
+@pytest.mark.parametrize('weight', ['0.5', 'inf', '0'])
+def test_a_run_remembers_the_flags_that_train_it_alone(images, tmp_path, weight):
+  flags = ['--nojit', '--config.nice.couplings', '3', f'--dataset={images}', '--seeds=5', '--trust']
+  flags += [] if weight == 'inf' else ['--config.dcgan_critic.channels=(4, 2)']
+  with mock.patch('flowgan_tf.training.train', side_effect=UsageError('enough')) as begun:
+    call('sweep', *flags, f'--workdir={tmp_path}', f'--lambdas={weight}')
+  [config, workdir], words = begun.call_args.args, begun.call_args.kwargs['command']
+  assert words[-1] == f'--workdir={workdir}' and not any('lambdas' in word or 'seeds' in word for word in words)
+  assert parsed_config(words) == config
 
 
 @pytest.mark.slow

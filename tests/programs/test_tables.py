@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.export.packing import pack
 from flowgan_tf.runs.log import read_metrics
 from flowgan_tf.runs.run import load_run

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.runs.config import training_changes
 from flowgan_tf.runs.folder import read_description
 from flowgan_tf.training import TrainingDiverged

@@ -1,17 +1,14 @@
 """The commands that a page shows make what they stand beside."""
 
 import os
-import shlex
 import subprocess
 
 import pytest
 
-from flowgan_tf.configs import cifar10, digits, mnist
 from flowgan_tf.report import commands
-from flowgan_tf.runs.config import default_config, idle, settings, used
+from flowgan_tf.runs.config import default_config
 from flowgan_tf.study import ANALYSES
 from flowgan_tf.study.summary import Study
-from tests.programs.conftest import parsed_config
 from tests.summaries import conditional, kde
 from tests.summaries import summary as make_summary
 
@@ -20,86 +17,12 @@ def summary(config, **fields):
   return make_summary('mle', path='runs/a b', config=config, **fields)
 
 
-def changed(**values):
-  config = default_config()
-  config.update_from_flattened_dict({name.replace('__', '.'): value for name, value in values.items()})
-  return config
-
-
-def recipe(**values):
-  config = mnist.get_config('hybrid')
-  config.update(values)
-  return config
-
-
-CONFIGS = [
-  changed(),
-  changed(condition='low_resolution:2'),
-  cifar10.get_config('dinh'),
-  changed(objective='hybrid', **{'lambda': 0.25}),
-  changed(objective='adversarial', generator='dcgan', dcgan__channels=(8, 4), flip=True),
-  changed(
-    dataset='mnist',
-    optimizer__learning_rate=5e-4,
-    dcgan_critic__channels=(4,),
-    jit=False,
-    ema_decay=0.0,
-    gradient_penalty=2.5,
-    nice__alpha=1e-3,
-    seed=3,
-  ),
-  changed(
-    objective='hybrid',
-    divergence='relativistic',
-    final_lambda=1e-3,
-    transport_weight=10.0,
-    final_transport_weight=1.0,
-    penalty='one_centered',
-    penalty_interval=4,
-    critic_warmup=200,
-    critic_steps=1,
-    reuse_batch=True,
-    init_from='/runs/first',
-    optimizer__warmup_steps=100,
-  ),
-  changed(objective='adversarial', final_lambda=0.0, **{'lambda': 0.0}),
-  # Nearest to a variant that has another start and another weight of the penalty.
-  recipe(init_from='', gradient_penalty=None),
-]
-
-
-@pytest.mark.parametrize('config', CONFIGS)
-def test_training_again_has_the_same_configuration(config):
-  words = shlex.split(commands.train(summary(config)))
-  assert words[0] == 'bin/train' and words[-1] == '--workdir=runs/a b'
-  got, expected = (
-    {name: value for name, value in settings(used(found)).items() if not idle(name, config)}
-    for found in (parsed_config(words[1:]), config)
-  )
-  assert got == expected
-
-
-def test_a_start_is_named_as_from_here_and_places_of_a_machine_are_left_out(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  for start, flag in ((f'{tmp_path}/runs/a', ['--init_from=runs/a']), ('/a', ['--init_from=/a']), ('', [])):
-    words = shlex.split(commands.train(summary(changed(init_from=start))))
-    assert [word for word in words if 'init_from' in word] == flag
-  config = recipe(init_from=f'{tmp_path}/runs/mnist-mle', data_dir='/home', cache_dir='/c', inception_weights='/w.h5')
-  expected = "bin/train --config=configs/mnist.py:hybrid --objective=hybrid --lambda=0.02 '--workdir=runs/a b'"
-  assert commands.train(summary(config)) == expected
-  assert parsed_config(shlex.split(expected)[1:]).init_from == config.init_from
-
-
-def test_the_nearest_shipped_configuration_is_named():
-  hybrid, default = mnist.get_config(), digits.get_config()
-  hybrid.update({'objective': 'hybrid', 'steps': 500, 'lambda': 2.0})
-  default.objective = 'mle'
-  for config, flags in (
-    (hybrid, '--config=configs/mnist.py --objective=hybrid --lambda=2 --steps=500'),
-    (mnist.get_config('paper'), '--config=configs/mnist.py:paper --objective=mle'),
-    (default, '--objective=mle'),
-  ):
-    assert commands.train(summary(config)) == f"bin/train {flags} '--workdir=runs/a b'"
+def test_the_commands_of_a_training_are_as_they_were_given():
+  assert commands.train(()) == ''
+  first, second = ['--lambda=0.1', '--config.dcgan.channels=(8, 4)'], ['--workdir', 'a b', '--steps=9']
+  expected = "bin/train --lambda=0.1 '--config.dcgan.channels=(8, 4)'"
+  assert commands.train([first]) == expected
+  assert commands.train([first, second]) == f"{expected} && bin/train --workdir 'a b' --steps=9"
 
 
 def test_evaluation_and_what_is_missing():

@@ -98,9 +98,11 @@ def test_score_curves_need_a_score_that_all_have(runs):
 
 def test_sample_grids(runs):
   png = Figure.of_pixels(np.zeros((3, 4, 1), np.uint8), 'a', 'b').data
-  [grid] = figures.sample_grids([dataclasses.replace(runs[0], sample_grid=(40, png)), runs[1]])
+  [grid] = figures.sample_grids(
+    [dataclasses.replace(runs[0], sample_grid=(40, png), commands=[['--steps=40']]), runs[1]]
+  )
   assert (grid.data, grid.width, grid.height) == (png, 4, 3)
-  assert grid.caption == 'MLE, iteration 40.' and grid.command.startswith('bin/train')
+  assert grid.caption == 'MLE, iteration 40.' and grid.command == 'bin/train --steps=40'
   given = [conditional(kind, sample_grid=(40, png)) for kind in ('vector', 'mask:half')]
   assert [grid.caption.partition(': a row for each condition')[2] for grid in figures.sample_grids(given)] == [
     '; originals on the right.',

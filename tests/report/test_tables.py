@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from flowgan_tf.evaluation.tables import evaluation_table
 from flowgan_tf.report.tables import (
   checkpoint_tables,
   classes_table,
   conditional_table,
-  evaluation_table,
   paper_table,
   runs_table,
   sweep_table,
@@ -206,7 +206,7 @@ def test_evaluation_with_labels():
     'the test images to their own class',
     'FID within classes (intra-FID): each class has at least 400 samples and 500 training images; fewer samples give a '
     'higher FID',
-    'FID within classes (intra-FID): the mean leaves out 1 class, which has fewer than 50 samples or training images',
+    'FID within classes (intra-FID): the mean leaves out 1 class, which has too few images',
   ]
 
 

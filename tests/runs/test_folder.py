@@ -167,6 +167,26 @@ def test_a_run_that_saved_nothing_may_take_another_configuration(tmp_path, confi
   assert (config.scorer, init, rollbacks) == ('inception', None, 0)
 
 
+def test_a_run_remembers_the_commands_that_began_it_and_changed_its_settings(run, tmp_path, config, dataset):
+  first, again, longer, other = ['--objective=mle'], ['--workdir=x'], ['--workdir=x', '--steps=9'], ['--lambda=1']
+  kept = read_description(open_workdir(tmp_path / 'new', config, dataset, command=first))
+  assert kept.commands == [first]
+  for workdir, at_first in ((tmp_path / 'new', [first]), (run[0], [])):
+    open_workdir(workdir, config, dataset, command=again)
+    assert (read_description(workdir).commands or []) == at_first
+    changed = config.copy_and_resolve_references()
+    changed.steps += 1
+    open_workdir(workdir, changed, dataset, command=longer)
+    count_rollback(workdir)
+    open_workdir(workdir, changed, dataset)
+    assert read_description(workdir).commands == [*at_first, longer]
+  changed.scorer = 'inception'  # It has saved nothing, so it begins again.
+  open_workdir(tmp_path / 'new', changed, dataset, command=other)
+  assert read_description(tmp_path / 'new').commands == [other]
+  open_workdir(tmp_path / 'new', config, dataset)
+  assert read_description(tmp_path / 'new').commands is None
+
+
 @pytest.mark.parametrize('what', ['metrics.jsonl', 'evaluation.json', 'export', 'analysis'])
 def test_a_run_that_lost_its_checkpoints_does_not_start_again(run, config, dataset, what):
   workdir, _ = run

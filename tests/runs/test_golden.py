@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.evaluation.evaluate import Evaluator, read_evaluation
+from flowgan_tf.evaluation.evaluate import Evaluator
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.keras import FlowModel
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints

@@ -180,12 +180,14 @@ def test_the_checkpoint_that_is_packed_is_the_named_one(run, tmp_path, checkpoin
   assert load_run(tmp_path / 'packed').checkpoint == checkpoint
 
 
-def test_a_packed_run_does_not_say_where_its_plugins_were(run, tmp_path):
+def test_a_packed_run_does_not_say_where_its_plugins_and_data_were(run, tmp_path):
   edit_record(run[0] / 'config.json', lambda record: record.update(plugins={'tests.tiny': '/home/me/parts'}))
+  edit_record(run[0] / 'config.json', lambda record: record.update(commands=[['--data_dir=/home/me/data']]))
   fg.runs.trust(run[0])
   fg.export.pack(run[0], tmp_path / 'tiny.zip')
   zipfile.ZipFile(tmp_path / 'tiny.zip').extractall(tmp_path / 'packed')
   assert read_description(run[0]).plugins and read_description(tmp_path / 'packed').plugins is None
+  assert read_description(run[0]).commands and read_description(tmp_path / 'packed').commands is None
 
 
 def test_a_weight_that_is_too_large_is_refused(run, tmp_path):

@@ -75,6 +75,30 @@ def test_without_a_home_no_training_that_names_something_begins(tmp_path, home, 
   assert not record.is_own(record.read(tmp_path))
 
 
+COMMANDS = [
+  (['--objective=mle', '--config=configs/mnist.py:jet', '--generator', 'a b', '--notrust'], True),
+  (['--config.steps=3', '--config_dir'], True),
+  (['--config=evil.py'], False),
+  (['--config', 'evil.py'], False),
+  (['--config=configs/mnist.py\n'], False),
+  (['--config=configs/../evil.py'], False),
+  (['-flagfile=evil'], False),
+  (['--trust=yes'], False),
+  (['-trust'], False),
+]
+
+
+@pytest.mark.parametrize(('command', 'shown'), COMMANDS, ids=str)
+def test_a_command_of_another_user_trusts_nothing_and_reads_no_file(tmp_path, monkeypatch, command, shown):
+  """A command of the user's own may; a home that cannot be written keeps no training from it."""
+  record.write(tmp_path, make_record() | {'commands': [['--seed=1'], command]})
+  assert read_description(tmp_path).commands == [['--seed=1'], command]
+  monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'config.json'))
+  assert read_description(tmp_path).commands == ([['--seed=1'], command] if shown else None)
+  record.write(tmp_path, make_record() | {'commands': [command]})
+  record.check_resumes(tmp_path)
+
+
 def test_a_run_of_another_names_no_places_until_it_is_trusted(run, images, caplog):
   workdir, _ = run
   places = {'data_dir': '/data', 'cache_dir': '/cache', 'inception_weights': '/weights.h5'}
@@ -108,6 +132,8 @@ def test_a_run_of_another_names_no_places_until_it_is_trusted(run, images, caplo
     {'rollbacks': 'x'},
     {'config': []},
     {'config': {'objective': 'mle'}},
+    {'commands': ['--steps=3']},
+    {'commands': [[3]]},
     {'newer': 1},
   ],
   ids=str,

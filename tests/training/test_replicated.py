@@ -21,7 +21,7 @@ from flowgan_tf.bijectors import AffineCoupling, masks
 from flowgan_tf.data import Batch, conditions
 from flowgan_tf.devices.replicas import SINGLE, draw, gather, make_replicas, mean, share
 from flowgan_tf.evaluation import evaluate
-from flowgan_tf.evaluation.evaluate import read_evaluation
+from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.flows import Flow
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.training import state as states

@@ -222,6 +222,18 @@ def test_float32_products_are_float32(tmp_path):
 
 
 @pytest.mark.slow
+def test_tensorflow_is_loaded_without_what_only_plots_and_clusters_need():
+  program = """import sys
+from flowgan_tf.programs import command
+command.load_tensorflow()
+print({'matplotlib', 'sklearn'} & set(sys.modules))
+import matplotlib.figure, sklearn.cluster
+"""
+  done = processes.run([sys.executable, '-c', program], cwd=CHECKOUT)
+  assert (done.returncode, done.stdout) == (0, 'set()\n'), done.stderr
+
+
+@pytest.mark.slow
 def test_a_process_of_its_own(tmp_path):
   """The script in bin/, with a config file that loads TensorFlow: nothing but our line on standard error."""
   (tmp_path / 'own.py').write_text("""

@@ -1,6 +1,6 @@
 """Measures of a model: its likelihood, scores of its samples, and signs of memorisation."""
 
-from flowgan_tf.data.levels import bits_per_dim
+from flowgan_tf.data.dataset import bits_per_dim
 from flowgan_tf.metrics.classifier import Classifier, load_classifier
 from flowgan_tf.metrics.conditional import (
   class_distances,

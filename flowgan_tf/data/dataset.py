@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,8 @@ from flowgan_tf.data.split import Split
 from flowgan_tf.flows.classes import as_class_names
 
 _LOG = logging.getLogger(__name__)
+
+T = TypeVar('T', float, np.ndarray)
 
 # All random splits have this seed, because a run's own seed must not decide which images are held out.
 _SPLIT_SEED = 2018
@@ -248,3 +250,16 @@ def crop_and_resize(pixels: np.ndarray, size: int) -> np.ndarray:
   square = pixels[top : top + side, left : left + side]
   image = Image.fromarray(square[..., 0] if channels == 1 else square)
   return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS)).reshape(size, size, channels)
+
+
+def bits_per_dim(nll: T, image_shape: Sequence[int], levels: int) -> T:
+  """Converts an NLL in nats over the unit cube to bits per dimension: `nll / (d ln 2) + log2(levels)`.
+
+  The second term accounts for the width of a dequantised grey level. It is 8 for 256 levels.
+
+  Args:
+    nll: Negative log-likelihood in nats per image, or an array of them.
+    image_shape: `(height, width, channels)`; `d` is its product.
+    levels: Number of grey levels.
+  """
+  return nll / (math.prod(image_shape) * math.log(2)) + math.log2(levels)

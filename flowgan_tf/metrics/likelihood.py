@@ -8,7 +8,7 @@ import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from flowgan_tf.data.levels import bits_per_dim
+from flowgan_tf.data.dataset import bits_per_dim
 from flowgan_tf.data.split import take
 from flowgan_tf.flows import Flow
 from flowgan_tf.metrics.arrays import binomial_error, map_batches, standard_error

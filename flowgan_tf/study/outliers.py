@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from flowgan_tf import data, display
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import lazy_import
-from flowgan_tf.data.levels import bits_per_dim
+from flowgan_tf.data.dataset import bits_per_dim
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
 from flowgan_tf.metrics import arrays

@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from flowgan_tf.base.errors import UsageError, printable
 from flowgan_tf.base.files import fits, read_record, read_whole
 from flowgan_tf.base.plugins import short_name
-from flowgan_tf.data.levels import bits_per_dim
+from flowgan_tf.data.dataset import bits_per_dim
 from flowgan_tf.display.figure import png_size
 from flowgan_tf.evaluation.results import read_evaluation
 from flowgan_tf.objectives.likelihood import weight_of

@@ -142,8 +142,8 @@ def bijector_kwargs(
       bijector that takes an argument where TFP does not pass it on, as in `tfb.TransformDiagonal`.
   """
   check_bool('training', training)
-  given = {'training': training, 'condition': condition}
-  return _kwargs(bijector, {name: value for name, value in given.items() if value is not None})
+  offered = {'training': training, 'condition': condition}
+  return _kwargs(bijector, {name: value for name, value in offered.items() if value is not None})
 
 
 def takes_condition(bijector: tfp.bijectors.Bijector) -> bool:
@@ -151,26 +151,26 @@ def takes_condition(bijector: tfp.bijectors.Bijector) -> bool:
   return any(_takes(part, 'condition') for part in (bijector, *bijector.submodules))
 
 
-def _kwargs(bijector, given):
-  if taken := {name: value for name, value in given.items() if _takes(bijector, name)}:
+def _kwargs(bijector, offered):
+  if taken := {name: value for name, value in offered.items() if _takes(bijector, name)}:
     return taken
   if hasattr(bijector, 'bijectors'):  # Chain, JointMap
     children = tf.nest.flatten(bijector.bijectors)
-    nested = {child.name: kwargs for child in children if (kwargs := _kwargs(child, given))}
+    nested = {child.name: kwargs for child in children if (kwargs := _kwargs(child, offered))}
     names = [child.name for child in children]
     if taken := sorted(nested.keys() & _OF_TFP):
       raise UsageError(f'`bijector` must have parts with other names, as TFP has this argument. Got: {taken[0]!r}.')
     if nested and len(set(names)) < len(names):
-      keywords = ' and '.join(f'`{name}`' for name in given)
+      keywords = ' and '.join(f'`{name}`' for name in offered)
       raise UsageError(
         f'`bijector` must have parts with different names to be called with {keywords}; give each a `name`. '
         f'Got: {names}.'
       )
     return nested
   if hasattr(bijector, 'bijector'):  # Invert and FactorOut pass keyword arguments on as they are.
-    return _kwargs(bijector.bijector, given)
+    return _kwargs(bijector.bijector, offered)
   for part in bijector.submodules:
-    for name in given:
+    for name in offered:
       if _takes(part, name):
         raise UsageError(
           f'`bijector` must pass `{name}` on to what it holds. Got: {bijector.name!r}, which does not pass it on to '

@@ -264,9 +264,9 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def _flat(self, x, condition):
     """Returns events as rows, and their conditions."""
     check_event_shape(x, self._event_shape, self.name)
-    given, expected = condition is not None, 'given if and only if there is a `condition_shape`'
-    check('condition', 'a condition' if given else None, expected, given == self.accepts_condition)
-    if given:
+    has_condition, expected = condition is not None, 'given if and only if there is a `condition_shape`'
+    check('condition', 'a condition' if has_condition else None, expected, has_condition == self.accepts_condition)
+    if has_condition:
       shape = self._conditioners[0].condition_shape
       check_event_shape(condition, shape, self.name)
       condition = tf.reshape(tf.broadcast_to(condition, tf.concat([self._batch(x), shape], 0)), (-1, *shape))

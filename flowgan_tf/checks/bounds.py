@@ -49,8 +49,8 @@ def bounds(name: str, target: Target, seed: int) -> Finding:
       log_det += tf.reduce_sum(tf.math.log_sigmoid(x) + tf.math.log_sigmoid(-x) + np.log(high - low), axis=-1)
       x = low + (high - low) * tf.sigmoid(x)
     values = tf.cast(tf.reshape(x, (-1, *shape)), target.distribution.dtype)
-    given = of_one.rows(np.zeros(u.shape[0], int)).keywords
-    return normal.log_prob(u) - tf.cast(target.distribution.log_prob(values, **given), tf.float64) - log_det
+    keywords = of_one.rows(np.zeros(u.shape[0], int)).keywords
+    return normal.log_prob(u) - tf.cast(target.distribution.log_prob(values, **keywords), tf.float64) - log_det
 
   annealing, temperatures = Annealing(normal.log_prob, energy), np.linspace(0, 1, _TEMPERATURES + 1) ** 2
   with Task(f'{name}, by chains', 2 * _TEMPERATURES, unit='temperatures', images=0) as task:

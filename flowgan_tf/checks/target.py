@@ -47,9 +47,9 @@ class Target:
     self.prior: Any = self.distribution and self.bijector and flow.distribution
     self.keywords: dict[str, tf.Tensor] = {}
     if condition is not None:
-      given = flow._as_condition(condition) if self.is_flow else tf.convert_to_tensor(condition)
+      condition = flow._as_condition(condition) if self.is_flow else tf.convert_to_tensor(condition)
       ndims = len(getattr(flow, 'condition_shape', None) or ())
-      self.keywords['condition'] = given if given.shape.rank > ndims else given[tf.newaxis]
+      self.keywords['condition'] = condition if condition.shape.rank > ndims else condition[tf.newaxis]
     if self.distribution is not None:
       check('flow', flow.dtype, 'a distribution of floats', isinstance(flow.dtype, tf.DType) and flow.dtype.is_floating)
       check('flow', flow.batch_shape, 'a distribution with batch shape []', flow.batch_shape.rank == 0)
@@ -84,14 +84,14 @@ class Target:
       step = _at_once(values)
       found = [self.distribution.class_log_probs(values[i : i + step]) for i in range(0, len(values), step)]
       return Target(self._flow, tf.argmax(tf.concat(found, axis=0), axis=-1, output_type=tf.int32))
-    for given in self.keywords.values():
+    for array in self.keywords.values():
       expected = f'one, or one for each of {len(values)}'
-      check('condition', given.shape, expected, len(given) == 1 or len(given) >= len(values))
+      check('condition', array.shape, expected, len(array) == 1 or len(array) >= len(values))
     return self.rows(np.arange(len(values)))
 
   def rows(self, rows: np.ndarray) -> Target:
     """The same with what is given with some values, by their positions, which start again behind the last one."""
-    return Target(self._flow, **{name: tf.gather(given, rows % len(given)) for name, given in self.keywords.items()})
+    return Target(self._flow, **{name: tf.gather(array, rows % len(array)) for name, array in self.keywords.items()})
 
   def of_parts(self, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keywords that prior and bijector take with the first n values."""

@@ -70,20 +70,21 @@ def check(
       variable.assign(value)
 
 
-def _findings(target: Target, given: Any, levels: int | None, seed: int) -> list[Finding]:
+def _findings(target: Target, supplied: Any, levels: int | None, seed: int) -> list[Finding]:
   found: list[Finding] = []
   grey: Any = None
-  if given is None:
+  if supplied is None:
     expected = 'given, as a bijector does not say which values it takes'
     check_argument('images', None, expected, target.distribution is not None)
   else:
-    are_images = target.takes_images(np.asarray(given), levels)
-    given, grey = _as_values(target, given, levels, seed, are_images)
+    are_images = target.takes_images(np.asarray(supplied), levels)
+    supplied, grey = _as_values(target, supplied, levels, seed, are_images)
     if are_images:
-      found += images.check_values(given, levels)
-      if on_grey_levels(given, levels).all():
+      found += images.check_values(supplied, levels)
+      if on_grey_levels(supplied, levels).all():
         warnings.warn(NOT_DEQUANTIZED, stacklevel=5)
-  values, inside = given, given is not None and (target.interval is None or (given.min() >= 0 and given.max() <= 1))
+  in_unit = target.interval is None or (supplied is not None and supplied.min() >= 0 and supplied.max() <= 1)
+  values, inside = supplied, supplied is not None and in_unit
   if not inside:
     values = np.asarray(target.sample(_VALUES, seed))
   target, first = target.at(values), tf.constant(values[:_VALUES])
@@ -114,9 +115,9 @@ def _of_density(target, values, grey, inside, seed):
     yield images.check_ranks(log_prob, target.log_prob(samples))
 
 
-def _as_values(target, given, levels, seed, are_images):
+def _as_values(target, supplied, levels, seed, are_images):
   """Returns floats `[n, ...]`, and their grey levels with the number of levels, or None if they have none."""
-  values = np.asarray(given)
+  values = np.asarray(supplied)
   check_argument('images', values.shape, 'one or more', values.ndim > 0 and len(values) > 0)
   dtype = target.distribution.dtype.as_numpy_dtype if target.distribution is not None else values.dtype
   grey = None

@@ -102,10 +102,10 @@ def make_dataset(
   labels = [split.labels for split in splits if split.labels is not None]
   if 0 < len(labels) < len(splits):
     raise UsageError(f'{source}: expected labels for all splits or for none')
-  given = [split.conditions for split in splits if split.conditions is not None]
-  if 0 < len(given) < len(splits):
+  conditions = [split.conditions for split in splits if split.conditions is not None]
+  if 0 < len(conditions) < len(splits):
     raise UsageError(f'{source}: expected conditions for all splits or for none')
-  if len(shapes := {array.shape[1:] for array in given}) > 1:
+  if len(shapes := {array.shape[1:] for array in conditions}) > 1:
     raise UsageError(f'{source}: expected conditions of one shape, got {" and ".join(map(str, map(list, shapes)))}')
   named = 0 if class_names is None else np.size(class_names)  # There may be no image of the last classes.
   num_classes = max(named, *(1 + int(part.max()) for part in labels)) if labels else None
@@ -160,9 +160,9 @@ def check_dataset(source: str, dataset: Dataset) -> Dataset:
     )
   classes = make_dataset(source, dataset.name, **splits).num_classes
   expected = 'None without labels' if classes is None else f'an integer of at least {classes}, as labels go from 0'
-  given = dataset.num_classes
-  check(f'{source}.num_classes', given, expected, is_integer(given) and given >= classes if classes else given is None)
-  names = as_class_names(f'{source}.class_names', dataset.class_names, given)
+  count = dataset.num_classes
+  check(f'{source}.num_classes', count, expected, is_integer(count) and count >= classes if classes else count is None)
+  names = as_class_names(f'{source}.class_names', dataset.class_names, count)
   return dataclasses.replace(dataset, **splits, class_names=names)
 
 

@@ -157,12 +157,12 @@ def training_batches(
   def batch(step: tf.Tensor, indices: tf.Tensor) -> Batch:
     indices = indices[shard::num_shards]
     grey_levels = read(indices)
-    given = None if stored is None else tf.gather(stored, indices)
+    conditions = None if stored is None else tf.gather(stored, indices)
     if flip:
       mirrored = uniform(flip_seed, step, (1, 1, 1)) < 0.5
       grey_levels = tf.where(mirrored, tf.reverse(grey_levels, [2]), grey_levels)
-      if given is not None and given.shape.rank == 4:
-        given = tf.where(mirrored, tf.reverse(given, [2]), given)
+      if conditions is not None and conditions.shape.rank == 4:
+        conditions = tf.where(mirrored, tf.reverse(conditions, [2]), conditions)
     if shift:
       moves = tf.cast(tf.floor(uniform(shift_seed, step, (2,), 2 * shift + 1)), tf.int32) - shift
       grey_levels = _moved(grey_levels, moves)
@@ -170,8 +170,8 @@ def training_batches(
     if levels is not None:
       x = (x + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
     if condition and condition.comes_from_image:
-      given = condition.of_grey_levels(grey_levels)
-    return Batch(x, given)
+      conditions = condition.of_grey_levels(grey_levels)
+    return Batch(x, conditions)
 
   epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
   indices = epochs.flat_map(epoch_order).batch(batch_size, drop_remainder=True)

@@ -58,7 +58,7 @@ class Replicas:
     if self._strategy is None:
       return function(*arguments)
     # Without the lambda, a compiled function would become one function for all replicas, and XLA uses one device only.
-    results = self._strategy.run(lambda *given: function(*given), arguments)
+    results = self._strategy.run(lambda *args: function(*args), arguments)
     return tf.nest.map_structure(lambda result: self._strategy.experimental_local_results(result)[0], results)
 
   def map(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -316,6 +316,6 @@ def mean(tensors: Any) -> Any:
   if _count() == 1:
     return tensors
   flat = tf.nest.flatten(tensors)
-  given = [tensor for tensor in flat if tensor is not None]
-  reduced = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, given))
+  tensors = [tensor for tensor in flat if tensor is not None]
+  reduced = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tensors))
   return tf.nest.pack_sequence_as(tensors, [None if tensor is None else next(reduced) for tensor in flat])

@@ -147,9 +147,9 @@ class Evaluator:
     seed = stateless_seed(self._config.seed, purpose, step)
     # The batches are full, because the noise of the first samples must not depend on the number of samples.
     full = -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL
-    given = take(self._given(split, n) if condition is None else condition, np.arange(full) % n)
-    noise = self._generator.given(given).sample_noise(full, seed, temperature)
-    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, given, what='sampling')[:n]
+    conditions = take(self._conditions(split, n) if condition is None else condition, np.arange(full) % n)
+    noise = self._generator.given(conditions).sample_noise(full, seed, temperature)
+    return map_batches(self._decode, noise.numpy(), IMAGES_PER_CALL, conditions, what='sampling')[:n]
 
   def shuffled(self, split: str, n: int) -> data.Split:
     """Returns n images of a split in an order that mixes classes and is always the same, more than once if need be."""
@@ -158,7 +158,7 @@ class Evaluator:
   def _order(self, split, n):
     return np.resize(np.random.default_rng(_ORDER_SEED).permutation(len(getattr(self._dataset, split))), n)
 
-  def _given(self, split, n):
+  def _conditions(self, split, n):
     """What the generator is given with the images of `shuffled`."""
     return self._dataset.condition.of_rows(getattr(self._dataset, split), self._order(split, n))
 
@@ -172,7 +172,7 @@ class Evaluator:
     compares the results with what was given. `splits` is as for `Scorer`.
     """
     kind, n = self._dataset.condition, len(samples)
-    record = score_samples(samples, scorer, splits, self._given(split, n) if kind.classes else None)
+    record = score_samples(samples, scorer, splits, self._conditions(split, n) if kind.classes else None)
     if kind.comes_from_image and not record['non_finite']:
       levels = self._dataset.levels
       assert levels is not None
@@ -180,7 +180,7 @@ class Evaluator:
       record |= {
         'psnr': psnr(samples, originals),
         'ssim': ssim(samples, originals),
-        'consistency': consistency(samples, self._given(split, n), kind.reduce),
+        'consistency': consistency(samples, self._conditions(split, n), kind.reduce),
       }
     return record
 
@@ -189,8 +189,8 @@ class Evaluator:
     if self._dataset.condition.has_marginal:
       return {}
     n = min(_SPREAD_CONDITIONS, len(getattr(self._dataset, split)))
-    given = np.repeat(self._given(split, n), _SPREAD_SAMPLES, axis=0)
-    samples = self.sample(len(given), Purpose.SCORE, step=1, condition=given)
+    conditions = np.repeat(self._conditions(split, n), _SPREAD_SAMPLES, axis=0)
+    samples = self.sample(len(conditions), Purpose.SCORE, step=1, condition=conditions)
     value = sample_spread(samples.reshape(n, _SPREAD_SAMPLES, *samples.shape[1:]))
     return {'spread': value, 'spread_conditions': n, 'spread_samples': _SPREAD_SAMPLES}
 
@@ -291,16 +291,16 @@ def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
     real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
-  given = {'condition': dataset.condition_kind} if dataset.condition_kind else {}
+  facts = {'condition': dataset.condition_kind} if dataset.condition_kind else {}
   if names := dataset.condition.class_names:
-    given['class_names'] = [*names]
+    facts['class_names'] = [*names]
   by_step, records = {}, []
   for checkpoint in checkpoints:
     step = replicas.from_chief(restore_generator(run.workdir, checkpoint, run.generator, run.identity))
     replicas.broadcast(run.generator.variables)  # A training may have replaced the checkpoint meanwhile.
     if step not in by_step:  # Checkpoints of the same step hold the same generator.
       with Task(f'evaluating {checkpoint} on the {split} images'):
-        measured = by_step[step] = {'step': step, 'split': split} | given
+        measured = by_step[step] = {'step': step, 'split': split} | facts
         if likelihood := evaluator.likelihood(split):
           measured |= likelihood.record()
           if replicas.is_chief:

@@ -24,9 +24,9 @@ class SampleGrids:
 
   def draw(self) -> np.ndarray:
     """Draws samples, and lays them out: uint8 `[height, width, channels]`."""
-    given = self._rows.each(_COLUMNS).conditions
-    n = _IMAGES if given is None else len(given)
-    return self._rows.draw(self._evaluator.sample(n, Purpose.GRID, condition=given), _COLUMNS)
+    conditions = self._rows.each(_COLUMNS).conditions
+    n = _IMAGES if conditions is None else len(conditions)
+    return self._rows.draw(self._evaluator.sample(n, Purpose.GRID, condition=conditions), _COLUMNS)
 
   def save(self, grid: np.ndarray, workdir: pathlib.Path, step: int) -> None:
     """Writes a grid into the folder `samples` of a run, and a grid of real images if that is not there yet."""

@@ -119,13 +119,13 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
 
 def _decoded(run, noise, rows, columns):
   """Decodes noise; without `columns`, rows are conditions of one sample each, and the grid is square."""
-  given, indices, _ = rows.each(columns or 1)
+  conditions, indices, _ = rows.each(columns or 1)
   decode = run.generator.on_batches(lambda given, noise: given.decode(noise))
-  images = map_batches(decode, noise.numpy(), min(len(noise), IMAGES_PER_CALL), given, what='sampling')
+  images = map_batches(decode, noise.numpy(), min(len(noise), IMAGES_PER_CALL), conditions, what='sampling')
   if bad := np.count_nonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim)))):
     _LOG.warning('%s: %s of %s samples are not finite numbers.', run.workdir, f'{bad:,}', f'{len(images):,}')
   what, kind = 'rows' if images.ndim == 2 else 'images', 'conditions' if run.generator.classes is None else 'labels'
-  arrays = {what: images, 'noise': noise.numpy(), kind: given, 'test_indices': indices}
+  arrays = {what: images, 'noise': noise.numpy(), kind: conditions, 'test_indices': indices}
   arrays = {name: array for name, array in arrays.items() if array is not None}
   if images.ndim == 2:
     return Picture(None, arrays)

@@ -86,10 +86,10 @@ def rows_of_run(run: Run, label: int | str | None = None, vector: Sequence[float
     said = f'left out, as {run.workdir} is not conditioned on vectors'
     check('condition', vector, said, len(shape) == 1)
     with np.errstate(over='ignore'):
-      given = np.array(vector, np.float32)
+      condition = np.array(vector, np.float32)
     said = f'{shape[0]} finite numbers, as in the vectors that {run.workdir} is conditioned on'
-    check('condition', vector, said, given.shape == shape and np.isfinite(given).all())
-    return Rows(given[np.newaxis])
+    check('condition', vector, said, condition.shape == shape and np.isfinite(condition).all())
+    return Rows(condition[np.newaxis])
   if not shape:
     return Rows(np.arange(classes, dtype=np.int32)) if classes else PLAIN
   return rows_of(load_data(run), 'test', _ROWS)

@@ -137,21 +137,21 @@ def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:
       trace('class_log_probs', joint, ['images'], [(images,)])
 
     def log_prob(x, *c):
-      given = as_vector(*c)
-      return generator._log_prob_of_mixture(joint(x)) if names and not given else density(x, *given)
+      conditions = as_vector(*c)
+      return generator._log_prob_of_mixture(joint(x)) if names and not conditions else density(x, *conditions)
 
     trace('log_prob', log_prob, ['images', *names], [(images, *c) for c in forms_or_not], label=None)
 
-  def draw(n, seed, temperature, *given):
+  def draw(n, seed, temperature, *conditions):
     n = tf.maximum(_checked('n', n, 'an integer of at least 0', n >= 0), 0)  # See `_checked_count`.
-    shape, condition, seed = generator._condition_of_samples(n, checked(n, *given), seed)
+    shape, condition, seed = generator._condition_of_samples(n, checked(n, *conditions), seed)
     prior = generator.given(condition)
     return decode(prior.sample_noise(shape[0], seed, _checked_temperature(temperature)), *as_vector(condition))
 
   def sample(n, *others):
-    *given, seed, temperature = others
-    given = as_vector(*given)
-    return drawn[len(given)](n, _pair(seed), temperature, *given)
+    *conditions, seed, temperature = others
+    conditions = as_vector(*conditions)
+    return drawn[len(conditions)](n, _pair(seed), temperature, *conditions)
 
   number, pair = (tf.TensorSpec(shape, tf.int32, 'seed') for shape in ((), (2,)))
   n, temperature = tf.TensorSpec((), tf.int32, 'n'), tf.TensorSpec((), generator.dtype, 'temperature')
@@ -184,8 +184,8 @@ def _argument(generator: Generator) -> tuple[list[str], list[tf.TensorSpec], lis
   def as_vector(condition):
     return [] if condition is None else [tf.cast(tf.reshape(condition, (-1, *shape)), dtype)]
 
-  def checked(n, given=None):
-    return None if given is None else check(_checked_count(name, given, n))
+  def checked(n, conditions=None):
+    return None if conditions is None else check(_checked_count(name, conditions, n))
 
   return [name], [tf.TensorSpec((None, *shape), dtype, name)], forms, as_vector, checked
 
@@ -204,12 +204,12 @@ def _named(function: Callable, names: Sequence[str], defaults: Mapping[str, obje
   return named
 
 
-def _checked_count(name: str, given: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
-  found = tf.shape(given)[0]
+def _checked_count(name: str, conditions: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+  found = tf.shape(conditions)[0]
   suits = (found == n) | (found == 1) | (n == 1)
-  given = _checked(name, given, 'one for all images, or one for each', suits, found, 'for', n, 'images')
+  conditions = _checked(name, conditions, 'one for all images, or one for each', suits, found, 'for', n, 'images')
   # TensorFlow infers shapes before it runs the check, and must not fail at a wrong count in its own words.
-  padded = tf.pad(given, [[0, 1]] + [[0, 0]] * (given.shape.rank - 1))
+  padded = tf.pad(conditions, [[0, 1]] + [[0, 0]] * (conditions.shape.rank - 1))
   return padded[: tf.where(suits, found, 1)]
 
 

@@ -27,16 +27,16 @@ def check_events(
   `batch` is '...' for any number of batch dimensions, or the name of the only one. Without a `dtype`, any
   floating-point type is accepted.
   """
-  given, shape = tf.as_dtype(value.dtype), tf.TensorShape(value.shape)
-  suits = given.is_floating if dtype is None else given == dtype
+  found, shape = tf.as_dtype(value.dtype), tf.TensorShape(value.shape)
+  suits = found.is_floating if dtype is None else found == dtype
   if suits and shape.rank is not None and event_shape.rank is not None:
     ndims = shape.rank - event_shape.rank
     suits = (ndims >= 0 if batch == '...' else ndims == 1) and shape[ndims:].is_compatible_with(event_shape)
   if not suits:
     expected = f'{dtype.name if dtype else "floats"} of shape [{", ".join([batch, *map(str, event_shape)])}]'
     is_image = event_shape.rank == 3 and name in ('images', 'value')
-    hint = f'; {DEQUANTIZE}' if given.is_integer and is_image else ''
-    raise UsageError(f'`{name}` must be {expected}{hint}. Got: {given.name} of shape {shape}.', name)
+    hint = f'; {DEQUANTIZE}' if found.is_integer and is_image else ''
+    raise UsageError(f'`{name}` must be {expected}{hint}. Got: {found.name} of shape {shape}.', name)
 
 
 def as_indices(name: str, value: tf.Tensor, count: int) -> tf.Tensor:

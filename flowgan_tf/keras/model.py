@@ -133,12 +133,12 @@ class FlowModel(keras.Model):
     """
     # As in Keras' own layers, what is frozen runs in inference mode.
     training = bool(training) and self.trainable
-    images, given = inputs if isinstance(inputs, list | tuple) else (inputs, None)
+    images, condition = inputs if isinstance(inputs, list | tuple) else (inputs, None)
     # `fit` traces one function for batches of several shapes, and does not know their shapes.
     images = tf.ensure_shape(images, (None, *self.flow.event_shape))
-    if given is None and self.flow.classes is not None:
+    if condition is None and self.flow.classes is not None:
       return tf.nn.softmax(self.flow.class_log_probs(images, training=training))
-    return self.flow.given(given).log_prob(images, training=training)
+    return self.flow.given(condition).log_prob(images, training=training)
 
   def compile(
     self, optimizer: str | keras.Optimizer = 'rmsprop', *, auto_scale_loss: bool = True, **kwargs: Any

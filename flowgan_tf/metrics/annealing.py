@@ -76,9 +76,9 @@ class Annealing:
   def __init__(self, log_prior: Callable[..., tf.Tensor], energy: Callable[..., tf.Tensor]):
     """Takes `log p` and `E`, functions of noise `[m, *shape]` and of what else belongs to each chain, `[m, ...]`."""
 
-    def evaluate(noise, *given):
-      of_prior = tfp.math.value_and_gradient(lambda noise: log_prior(noise, *given), noise)
-      return *of_prior, *tfp.math.value_and_gradient(lambda noise: energy(noise, *given), noise)
+    def evaluate(noise, *fixed):
+      of_prior = tfp.math.value_and_gradient(lambda noise: log_prior(noise, *fixed), noise)
+      return *of_prior, *tfp.math.value_and_gradient(lambda noise: energy(noise, *fixed), noise)
 
     self._evaluate = cores.in_parts(evaluate)
     # Traced for each number of chains, but once for all problems and temperatures.
@@ -87,7 +87,7 @@ class Annealing:
   def run(
     self,
     noise: tf.Tensor,
-    given: Sequence[tf.Tensor | None],
+    fixed: Sequence[tf.Tensor | None],
     temperatures: np.ndarray,
     n: int,
     seed: tf.Tensor,
@@ -99,7 +99,7 @@ class Annealing:
     Args:
       noise: Where chains start, `[m, *shape]`: one for each of `n` problems, then another one for each, and so on. At
         the temperature 0 it is a sample of `p`, and otherwise of `p(z) exp(-t E(z))`.
-      given: What belongs to each chain, `[m, ...]`.
+      fixed: What belongs to each chain, `[m, ...]`.
       temperatures: `t`, from 0 up or down to 0, `[steps + 1]`.
       n: Number of problems.
       seed: A stateless seed.
@@ -113,13 +113,13 @@ class Annealing:
     else:
       sizes = [tf.constant(size, dtype) for size in step_sizes[::-1]]
     momentum_seed, chain_seed = tfp.random.split_seed(seed, n=2)
-    state = self._start(given, noise, momentum_seed)
+    state = self._start(fixed, noise, momentum_seed)
     steps, energies, acceptances = len(temperatures) - 1, [state.energy], []
     for k in range(1, steps):
       # A Python number would become part of the graph, which would then be traced again for each temperature.
       t = tf.constant(temperatures[k], dtype)
       move_seed = tf.random.experimental.stateless_fold_in(chain_seed, tf.constant(k))
-      state, acceptance = self._move(given, t, sizes[k - 1], state, move_seed)
+      state, acceptance = self._move(fixed, t, sizes[k - 1], state, move_seed)
       energies.append(state.energy)
       acceptances.append(acceptance[pilots:])
       if pilots:
@@ -134,11 +134,11 @@ class Annealing:
     accepted = np.mean(acceptances, axis=(0, 1)) if acceptances else np.ones(n)
     return Annealed(log_means, log_squares, accepted, np.stack(sizes[: max(1, steps - 1)]))
 
-  def _start(self, given, noise, seed):
+  def _start(self, fixed, noise, seed):
     momentum = tf.random.stateless_normal(tf.shape(noise), seed, dtype=noise.dtype)
-    return Chains(noise, momentum, *self._evaluate(noise, *given))
+    return Chains(noise, momentum, *self._evaluate(noise, *fixed))
 
-  def _transition(self, given, temperature, step_size, state, seed):
+  def _transition(self, fixed, temperature, step_size, state, seed):
     """Makes one transition of HMC, which leaves p(z) exp(-t E(z)) invariant, together with the momentum.
 
     The states are `n` chains, one for each step size `[n]`, then `n` more, and so on. Returns the next state, and
@@ -159,7 +159,7 @@ class Annealing:
     state = state._replace(momentum=_PERSISTENCE * state.momentum + math.sqrt(1 - _PERSISTENCE**2) * fresh)
     halfway = state.momentum + size / 2 * force(state)
     noise = state.noise + size * halfway
-    proposal = Chains(noise, halfway, *self._evaluate(noise, *given))
+    proposal = Chains(noise, halfway, *self._evaluate(noise, *fixed))
     proposal = proposal._replace(momentum=halfway + size / 2 * force(proposal))
     acceptance = tf.exp(tf.minimum(log_density(proposal) - log_density(state), 0))
     acceptance = tf.where(tf.math.is_nan(acceptance), tf.zeros_like(acceptance), acceptance)

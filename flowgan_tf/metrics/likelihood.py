@@ -108,12 +108,12 @@ def make_likelihood_fn(
 
   density = distribute(tf.function(flow.on_batches(log_prob_of), jit_compile=jit, autograph=False))
 
-  def likelihood(images, given=None):
+  def likelihood(images, conditions=None):
     log_probs, errors, n = [], [], 0
     for chunk in [images] if isinstance(images, np.ndarray) else images:
       chunk = chunk.astype(flow.dtype.as_numpy_dtype)
       there_and_back = len(chunk) if round_trips is None else max(0, min(len(chunk), round_trips - n))
-      own = take(given, slice(n, n + len(chunk)))
+      own = take(conditions, slice(n, n + len(chunk)))
       if there_and_back:
         first = chunk[:there_and_back], batch_size, take(own, slice(there_and_back))
         log_prob, error = map_batches(measure, *first, what='likelihood')
@@ -127,7 +127,7 @@ def make_likelihood_fn(
     if per_class:
       joint = log_prob.astype(np.float64)
       log_prob = scipy.special.logsumexp(joint, axis=1)
-      of_classes = _of_classes(joint, log_prob, given, np.asarray(flow.class_probs, np.float64))
+      of_classes = _of_classes(joint, log_prob, conditions, np.asarray(flow.class_probs, np.float64))
     nll = -float(log_prob.mean(dtype=np.float64))
     return Likelihood(
       nll=nll,

@@ -83,9 +83,9 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   if trained and any(run.config.pseudo_labels for run in runs):
     caption += ' (of training images with `pseudo_labels`: together with their components)'
-  given = [run.label for run in runs if run.label in series and not kind_of(run.given).has_marginal]
-  if given:
-    caption += f'; for {listed(given)} it is the mean of {GIVEN_NOTE}'
+  conditional = [run.label for run in runs if run.label in series and not kind_of(run.condition).has_marginal]
+  if conditional:
+    caption += f'; for {listed(conditional)} it is the mean of {GIVEN_NOTE}'
   return Figure.of_plot(
     plots.learning_curves(series, unit, critic),
     f'Lines of NLL against training iteration for {listed(series)}'
@@ -97,7 +97,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
 def _rows(run: Summary) -> str:
   """What the rows of a grid of samples are."""
   names = f', {listed(run.class_names)}' if 0 < len(run.class_names) <= _MOST_ROWS else ''
-  rows = kind_of(run.given).rows
+  rows = kind_of(run.condition).rows
   return rows and f': {rows}{names}'
 
 

@@ -123,7 +123,7 @@ def _sections(runs: Sequence[Summary], unfit: list[str]) -> list[Section]:
   unit = nll_unit(runs[0].dataset)
   shown = _shown_first(runs)
   rest = [run for run in runs if run not in shown]
-  grids = sample_grids([run for run in rest if not run.given])
+  grids = sample_grids([run for run in rest if not run.condition])
   return [
     Section(_FINDINGS, _findings(runs, shown, unit)),
     Section('Likelihood and sample quality', _likelihood(runs)),
@@ -179,8 +179,8 @@ def _likelihood(runs: Sequence[Summary]) -> list:
       f'⚠ The scores of {listed(few)} come from fewer than {FEWEST_SAMPLES:,} samples. They vary a lot, and the FID is '
       'too high. bin/evaluate RUN --samples=5000 scores more.'
     )
-  if given := [run.label for run in runs if any(map(is_given, run.tested()))]:
-    items.append(f'The NLL of {listed(given)} is the mean of {GIVEN_NOTE}.')
+  if conditional := [run.label for run in runs if any(map(is_given, run.tested()))]:
+    items.append(f'The NLL of {listed(conditional)} is the mean of {GIVEN_NOTE}.')
   return items
 
 
@@ -196,17 +196,17 @@ def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
   """Tables for labels and for other conditions apart, because they have few columns in common; samples of `drawn`."""
   items = []
   for what, group in (
-    ('Labels', [run for run in runs if run.given == 'label']),
-    ('Images and vectors as conditions', [run for run in runs if not kind_of(run.given).has_marginal]),
+    ('Labels', [run for run in runs if run.condition == 'label']),
+    ('Images and vectors as conditions', [run for run in runs if not kind_of(run.condition).has_marginal]),
   ):
     if measured := [record for run in group for record in run.tested()]:
       notes = _as_sentences(conditional_notes(measured))
       items += [conditional_table(group, what), *filter(None, [classes_table(group)]), notes]
     elif group:
       items.append(_missing(group, []))
-  given = [run for run in runs if run.given]
-  grids = sample_grids([run for run in given if run in drawn])
-  return [*items, *([grids] if grids else []), *conditional_curves(given)]
+  conditional = [run for run in runs if run.condition]
+  grids = sample_grids([run for run in conditional if run in drawn])
+  return [*items, *([grids] if grids else []), *conditional_curves(conditional)]
 
 
 def _analysis_sections(runs: Sequence[Summary], unfit: list[str]) -> Iterator[Section]:
@@ -307,7 +307,7 @@ def _orders(studied: dict[Analysis, list[Summary]]) -> list[str]:
 def _order(analysis: Analysis, column: Column, runs: Sequence[Summary]) -> str:
   """Ranks runs by an estimate of their NLL; empty unless all were measured with the same settings."""
   # What is given changes what an estimate is of.
-  records = [(run.studies[analysis.name].record, run.label) for run in runs if not run.given]
+  records = [(run.studies[analysis.name].record, run.label) for run in runs if not run.condition]
   records = [(record, label) for record, label in records if record.get(column.key) is not None]
   if len(records) < 2 or any(record['settings'] != records[0][0]['settings'] for record, _ in records):
     return ''

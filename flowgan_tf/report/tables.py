@@ -75,7 +75,7 @@ def runs_table(runs: Sequence[Summary]) -> Table:
     config = run.config
     record = {'label': run.label, 'step': run.step, 'batch_size': config.batch_size, 'seed': config.seed}
     plain = {'path': run.path, 'dtype': config.precision}
-    plain |= {'generator': config.generator, 'given': run.given}
+    plain |= {'generator': config.generator, 'given': run.condition}
     if run.start:
       plain['start'] = f'{pathlib.Path(run.start["run"]).name}, iteration {run.start["step"]:,}'
     if config.objective != 'mle':
@@ -230,6 +230,6 @@ def paper_row(
   """
   numbers = published.get(run.objective)
   of_paper = not is_plugin(run.config.generator) and traits_of(run.config).paper == run.dataset
-  if numbers is None or not kind_of(run.given).has_marginal or not of_paper:
+  if numbers is None or not kind_of(run.condition).has_marginal or not of_paper:
     return dict(records), dict(links)
   return {**records, 'paper': numbers}, {**links, 'paper': PAPER}

@@ -81,7 +81,7 @@ class AnnealedImportanceSampler:
   chains: int = 16
   steps: int = 1500
   batch_size: int = 256
-  _given: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
+  _conditions: np.ndarray | None = dataclasses.field(default=None, init=False, repr=False)
 
   def __post_init__(self):
     for name in ('chains', 'steps', 'batch_size'):
@@ -94,7 +94,7 @@ class AnnealedImportanceSampler:
     `decode` gets them as its keyword `condition`. A `MixturePrior` that is divided among classes gets them as labels.
     """
     other = copy.copy(self)
-    other._given = conditions
+    other._conditions = conditions
     return other
 
   def estimate(self, images: np.ndarray, sigma: float, seed: int) -> AisEstimate:
@@ -139,9 +139,9 @@ class AnnealedImportanceSampler:
     check_integer('n', n, 1)
     self._check_count('n', n)
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
-    noise = self._draw(n, noise_seed, self._given)
+    noise = self._draw(n, noise_seed, self._conditions)
     parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
-    clean = tf.concat([self._decode(noise[part], data.split.take(self._given, part)) for part in parts], axis=0)
+    clean = tf.concat([self._decode(noise[part], data.split.take(self._conditions, part)) for part in parts], axis=0)
     images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
     lower, _, _, step_sizes = self._run(images, sigma, int(chain_seed[0]))
     upper, *_ = self._run(images, sigma, int(chain_seed[1]), noise, step_sizes)
@@ -167,7 +167,7 @@ class AnnealedImportanceSampler:
     return min(tried, key=lambda pair: pair[1])[0], tried
 
   def _check_count(self, name, n):
-    count = n if self._given is None else len(self._given)
+    count = n if self._conditions is None else len(self._conditions)
     check(name, n, f'as many as the conditions that are given, {count}', n == count)
 
   def _run(self, images, sigma, seed, posterior_samples=None, step_sizes=None):
@@ -185,36 +185,36 @@ class AnnealedImportanceSampler:
     with Task(what, len(starts) * self.steps, unit='temperatures', images=0) as task:
       for i in starts:
         batch = slice(i, i + starts.step)
-        given = data.split.take(self._given, batch)
+        conditions = data.split.take(self._conditions, batch)
         back = () if posterior_samples is None else (posterior_samples[batch], step_sizes[:, batch])
-        found.append(self._anneal(images[batch], given, sigma, tf.constant([seed, i]), task, *back))
+        found.append(self._anneal(images[batch], conditions, sigma, tf.constant([seed, i]), task, *back))
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)]
 
-  def _anneal(self, images, given, sigma, seed, task, posterior_samples=None, step_sizes=None):
+  def _anneal(self, images, conditions, sigma, seed, task, posterior_samples=None, step_sizes=None):
     """Does what `_run` says for one batch of images."""
     precisions, n = _schedule(self.steps, sigma), len(images)
     rows = self.chains + (posterior_samples is None)
     images = tf.constant(np.concatenate([images] * rows), self.prior.dtype)
-    given = None if given is None else tf.constant(np.concatenate([given] * rows))
+    conditions = None if conditions is None else tf.constant(np.concatenate([conditions] * rows))
     start_seed, chain_seed = tfp.random.split_seed(seed, n=2)
     if posterior_samples is None:
-      noise = self._draw(rows * n, start_seed, given)
+      noise = self._draw(rows * n, start_seed, conditions)
     else:
       noise, precisions = tf.concat([posterior_samples] * rows, axis=0), precisions[::-1]
-    return self._annealing.run(noise, (images, given), precisions, n, chain_seed, task, step_sizes)
+    return self._annealing.run(noise, (images, conditions), precisions, n, chain_seed, task, step_sizes)
 
-  def _draw(self, n, seed, given):
+  def _draw(self, n, seed, conditions):
     """Draws noise `[n, *noise_shape]` from the prior, with what it is given, `[n, ...]`."""
-    return self.prior.sample(n, seed=seed, **flows.prior.label_keyword(self.prior, given))
+    return self.prior.sample(n, seed=seed, **flows.prior.label_keyword(self.prior, conditions))
 
-  def _decode(self, noise, given):
-    return self.decode(noise) if given is None else self.decode(noise, condition=given)
+  def _decode(self, noise, conditions):
+    return self.decode(noise) if conditions is None else self.decode(noise, condition=conditions)
 
-  def _log_prior(self, noise, images, given):
-    return self.prior.log_prob(noise, **flows.prior.label_keyword(self.prior, given))
+  def _log_prior(self, noise, images, conditions):
+    return self.prior.log_prob(noise, **flows.prior.label_keyword(self.prior, conditions))
 
-  def _energy(self, noise, images, given):
-    decoded = self._decode(noise, given)
+  def _energy(self, noise, images, conditions):
+    decoded = self._decode(noise, conditions)
     fits = decoded.shape[1:].is_compatible_with(images.shape[1:])  # TensorFlow would broadcast.
     check('images', images.shape[1:], f"of the generator's shape, {decoded.shape[1:]}", fits)
     return tf.reduce_sum((images - decoded) ** 2, axis=tf.range(1, tf.rank(images))) / 2
@@ -273,11 +273,11 @@ class Ais(Analysis):
     size = max(chains, AnnealedImportanceSampler.batch_size) * math.prod(subject.dataset.image_shape)
     check_memory('the states of `ais_chains`', 4 * size)
     sampler = AnnealedImportanceSampler(decode, prior, chains=chains, steps=settings.ais_steps)
-    sigma_images, given = subject.batch('validation', _SIGMA_IMAGES, seed)
-    sigma, tried = sampler.given(given).choose_sigma(sigma_images, seed)
+    sigma_images, conditions = subject.batch('validation', _SIGMA_IMAGES, seed)
+    sigma, tried = sampler.given(conditions).choose_sigma(sigma_images, seed)
     # The likelihood is p(x | c) given an image's own c, because no gradient leads from one class to another.
-    images, given = subject.batch('test', settings.ais_images, seed)
-    estimate = sampler.given(given).estimate(images, sigma, seed)
+    images, conditions = subject.batch('test', settings.ais_images, seed)
+    estimate = sampler.given(conditions).estimate(images, sigma, seed)
     simulated = subject.conditions_for_samples(_BRACKETED_IMAGES, seed)
     lower, upper, _ = sampler.given(simulated).bidirectional(sigma, _BRACKETED_IMAGES, seed)
     numbers = mean_nll(estimate.log_likelihood) | {
@@ -294,9 +294,9 @@ class Ais(Analysis):
       'bracket_gap_standard_error': arrays.standard_error(upper - lower),
       'bracket_n': _BRACKETED_IMAGES,
     }
-    if subject.condition_title == 'all classes':
+    if subject.condition.title == 'all classes':
       numbers['given'] = 'own class'
-    return numbers | subject.exact(images, given), {'log_likelihood': estimate.log_likelihood}
+    return numbers | subject.exact(images, conditions), {'log_likelihood': estimate.log_likelihood}
 
   def notes(self, runs: Sequence[Summary]) -> list[str]:
     return [

@@ -65,9 +65,6 @@ class Subject:
       label = run.generator.label_of(label)
     self.label: int | None = label
     self.condition: data.Condition = dataclasses.replace(self.dataset.condition, label=label)
-    self.condition_title: str = (
-      self.condition.title
-    )  #: What densities and samples are given, in a few words; '' for nothing.
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))
     self._log_prob = tf.function(log_prob, autograph=False)
@@ -98,8 +95,8 @@ class Subject:
 
   def draw(self, n: int, seed: int, temperature: float = 1.0) -> np.ndarray:
     """Draws samples like `samples`, but at any temperature and without a check."""
-    given = self.conditions_for_samples(n, seed)
-    return self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed, temperature, given)
+    conditions = self.conditions_for_samples(n, seed)
+    return self.evaluator.sample(n, seeds.Purpose.ANALYSIS, seed, temperature, conditions)
 
   def sample(self, n: int, seed: tf.Tensor) -> tf.Tensor:
     """Draws samples of p(x), or p(x | y) with a label, with a stateless seed: TensorFlow code, for a `tf.function`."""
@@ -151,13 +148,13 @@ class Subject:
     """Draws what samples are given, `[n, ...]`: labels by the generator's p(y), and others from training images."""
     return self.condition.draw(n, seed, self.dataset.train, self.run.generator.class_probs)
 
-  def map(self, function: Callable, images: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+  def map(self, function: Callable, images: np.ndarray, conditions: np.ndarray | None) -> np.ndarray:
     """Applies a function of images, and of what is given with them unless that is None, batch by batch; float64."""
     # The marginal density of an image is the sum over its classes, which are as many images.
-    passes = self.run.generator.classes or 1 if given is None else 1
-    return arrays.map_batches(function, images, max(1, _IMAGES_PER_CALL // passes), given).astype(np.float64)
+    passes = self.run.generator.classes or 1 if conditions is None else 1
+    return arrays.map_batches(function, images, max(1, _IMAGES_PER_CALL // passes), conditions).astype(np.float64)
 
-  def log_prob(self, images: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+  def log_prob(self, images: np.ndarray, conditions: np.ndarray | None = None) -> np.ndarray:
     """Computes exact log-densities of images in nats, float64 `[n]`.
 
     What is not `given` is computed from the images, as for super-resolution, or is the subject's label.
@@ -165,14 +162,14 @@ class Subject:
     Raises:
       UsageError: If the images come without the vectors that they must have.
     """
-    given = self.condition.of_images(images) if given is None else given
-    if given is None and not self.condition.has_marginal:
+    conditions = self.condition.of_images(images) if conditions is None else conditions
+    if conditions is None and not self.condition.has_marginal:
       raise UsageError(f'{self.run.workdir}: has no density for images without a {self.condition.kind}')
-    return self.map(self._log_prob, images, given)
+    return self.map(self._log_prob, images, conditions)
 
-  def exact(self, images: np.ndarray, given: np.ndarray | None = None) -> dict:
+  def exact(self, images: np.ndarray, conditions: np.ndarray | None = None) -> dict:
     """Computes the exact NLL of images in nats, to compare with an estimate; empty without a density."""
-    return mean_nll(self.log_prob(images, given), 'exact_') if self.run.generator.has_density else {}
+    return mean_nll(self.log_prob(images, conditions), 'exact_') if self.run.generator.has_density else {}
 
 
 class Analysis(abc.ABC):
@@ -214,9 +211,9 @@ class Analysis(abc.ABC):
       UsageError: If the run cannot be analysed, for instance because its samples are not finite.
     """
 
-  def refuses(self, given: str) -> str:
+  def refuses(self, condition: str) -> str:
     """Says why it cannot measure generators that are given this, the setting `condition`; '' if it can."""
-    return '' if kind_of(given).has_marginal else self.needs_marginal
+    return '' if kind_of(condition).has_marginal else self.needs_marginal
 
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that otherwise only `measure` would find wrong.

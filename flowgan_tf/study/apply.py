@@ -149,7 +149,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
     **outside,
     'checkpoint': run.checkpoint,
     'step': run.step,
-    **({'given': subject.condition_title} if subject.condition_title else {}),
+    **({'given': subject.condition.title} if subject.condition else {}),
     **({'label': class_name(subject.label, run.generator.class_names)} if subject.label is not None else {}),
     'settings': chosen,
     'seconds': round(time.monotonic() - began, 1),

@@ -185,9 +185,9 @@ class Jacobian(Analysis):
     # In float32, the smallest singular values of a nearly singular Jacobian are rounding errors.
     generator = subject.run.generator.with_dtype('float64')
     seed = seeds.stateless_seed(settings.seed, seeds.Purpose.ANALYSIS)
-    given = subject.conditions_for_samples(settings.noise_vectors, settings.seed)
-    noise = subject.run.generator.given(given).sample_noise(settings.noise_vectors, seed)
-    found = spectrum(generator, noise, given)
+    conditions = subject.conditions_for_samples(settings.noise_vectors, settings.seed)
+    noise = subject.run.generator.given(conditions).sample_noise(settings.noise_vectors, seed)
+    found = spectrum(generator, noise, conditions)
     values, own = found.singular_values, found.flow_log_det
     log_det = found.log_det if own is None else own
     ratios = np.divide(values[:, 0], values[:, -1], out=np.full(len(values), np.inf), where=values[:, -1] > 0)

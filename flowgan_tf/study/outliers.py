@@ -90,8 +90,8 @@ class Outliers(Analysis):
       }
     return {'levels': subject.dataset.levels, 'sets': numbers}, log_probs
 
-  def refuses(self, given: str) -> str:
-    return 'images of other sets come without vectors' if given == 'vector' else ''
+  def refuses(self, condition: str) -> str:
+    return 'images of other sets come without vectors' if condition == 'vector' else ''
 
   def check(self, settings: OutliersSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
     if settings.other_dataset:

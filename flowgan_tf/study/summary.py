@@ -93,8 +93,8 @@ class Summary:
     return [r | {'bits_per_dim_error': error(r)} for r in self.evaluation if r['split'] == 'test']
 
   @property
-  def given(self) -> str:
-    """What the generator is given: the setting `condition`, '' for nothing."""
+  def condition(self) -> str:
+    """The setting `condition`, '' for a generator without conditions."""
     return self.config.condition
 
   @property
@@ -150,15 +150,18 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
   if not summaries and damage:
     raise UsageError(damage[0])
   summaries.sort(
-    key=lambda s: (s.dataset, s.fingerprint, [*OBJECTIVES].index(s.config.objective), s.weight, s.given, s.path)
+    key=lambda s: (s.dataset, s.fingerprint, [*OBJECTIVES].index(s.config.objective), s.weight, s.condition, s.path)
   )
   # Within each data set, labels that say too little get the generator and what it is given, and then the folder.
-  generators, given = collections.defaultdict(set), collections.defaultdict(set)
+  generators, conditions = collections.defaultdict(set), collections.defaultdict(set)
   for s in summaries:
     generators[s.fingerprint].add(s.config.generator)
-    given[s.fingerprint].add(s.given)
+    conditions[s.fingerprint].add(s.condition)
   summaries = [_labelled(s, s.config.generator) if len(generators[s.fingerprint]) > 1 else s for s in summaries]
-  summaries = [_labelled(s, f'given {s.given}') if s.given and len(given[s.fingerprint]) > 1 else s for s in summaries]
+  several = {fingerprint for fingerprint, found in conditions.items() if len(found) > 1}
+  summaries = [
+    _labelled(s, f'given {s.condition}') if s.condition and s.fingerprint in several else s for s in summaries
+  ]
   for name in (lambda s: pathlib.Path(s.path).name, lambda s: s.path):
     counts = collections.Counter((s.fingerprint, s.label) for s in summaries)
     summaries = [_labelled(s, name(s)) if counts[s.fingerprint, s.label] > 1 else s for s in summaries]

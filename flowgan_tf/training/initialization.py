@@ -57,13 +57,13 @@ class TrainingImages(InitialData):
     n = min(len(self.split), self._held if n is None else n)
     size, moved = min(n, _PER_BATCH), {'flip': self.config.flip, 'shift': self.config.shift}
     batches = data.training_batches(self.split, levels, size, self.seed, condition=kind, **moved)
-    images, given = zip(*batches.take(math.ceil(n / size)), strict=True)
+    images, conditions = zip(*batches.take(math.ceil(n / size)), strict=True)
     n = len(self.split)  # Each image counts at most once.
-    return np.concatenate(images)[:n], self._known(None if given[0] is None else np.concatenate(given)[:n])
+    return np.concatenate(images)[:n], self._known(None if conditions[0] is None else np.concatenate(conditions)[:n])
 
-  def _known(self, given):
+  def _known(self, conditions):
     """A label that is not known becomes the first class."""
-    return given if self.dataset.condition.classes is None else np.maximum(given, 0)
+    return conditions if self.dataset.condition.classes is None else np.maximum(conditions, 0)
 
   def sample(self, n: int, of_class: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns images as they are, dequantised. If there are classes, only images with labels count."""

@@ -161,11 +161,11 @@ def test_the_analysis_estimates_with_the_sigma_of_validation_images(subject, mon
   seen = {}
 
   def choose_sigma(self, images, seed):
-    seen['choose_sigma'] = self.chains, self.steps, self._given, seed, images
+    seen['choose_sigma'] = self.chains, self.steps, self._conditions, seed, images
     return 0.1, [(0.2, 9.0), (0.1, 8.0)]
 
   def estimate(self, images, sigma, seed):
-    seen['estimate'] = self.chains, self.steps, self._given, seed, images
+    seen['estimate'] = self.chains, self.steps, self._conditions, seed, images
     values = -sigma * np.arange(1.0, 4.0)
     return AisEstimate(values, 1 + values**2, 0.6)
 

@@ -77,7 +77,7 @@ def test_without_a_label_densities_are_of_the_mixture_of_classes(conditional):
   assert np.abs(of_classes[0] - of_classes[1]).max() > 0.1
   expected = np.logaddexp(of_classes[0] + np.log(0.75), of_classes[1] + np.log(0.25))
   np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5)
-  assert subject.batch('test', of_density=True)[1] is None and subject.condition_title == 'all classes'
+  assert subject.batch('test', of_density=True)[1] is None and subject.condition.title == 'all classes'
   np.testing.assert_array_equal(subject.batch('test', 5, 1)[1], subject.split('test', 5, 1).labels)
 
 
@@ -87,7 +87,7 @@ def test_a_label_selects_images_densities_and_samples(conditional):
   levels = test.images[test.labels == 1]
   np.testing.assert_array_equal(subject.split('test').images, levels)
   images = subject.images('test', 5, 2)
-  assert subject.condition_title == 'class 1' and 5 == len(images) < len(levels) < len(test)
+  assert subject.condition.title == 'class 1' and 5 == len(images) < len(levels) < len(test)
   expected = flow.given(1).log_prob(images)
   for given in (None, subject.batch('test', 5, 2, of_density=True)[1]):
     np.testing.assert_allclose(subject.log_prob(images, given), expected, rtol=1e-5)

@@ -28,6 +28,7 @@ from flowgan_tf.display.tables import listed
 _LARGEST = 4096  # dimensions of a Jacobian: its decomposition takes seconds, and the matrix 134 MB
 _BLOCK = 128  # rows of Jacobians in one backward pass
 _ROWS = 1024  # of all Jacobians together, if the first one has fewer
+_LOST = 0.01  # share of noise that may not come back
 _MANY = 30  # roundings that an error may be larger than the effect of one rounding
 
 
@@ -139,19 +140,34 @@ def round_trips(part: Part) -> Iterator[Finding]:
   yield _round_trip(f'noise, image, noise in {dtype}', part.image, part.noise, part.start)
 
 
+def noise_round_trip(part: Part) -> Finding:
+  """Measures how many draws of the prior do not come back: noise may reach where no image comes from.
+
+  One in a hundred may be lost: in its tails, a sigmoid reaches its end in float32.
+  """
+  error, allowed = _returned(part.image, part.noise, part.start)
+  share = float(np.mean(~(error <= allowed)))
+  name = f'noise of the prior that does not come back in {part.start.dtype.name}'
+  return Finding(check=name, found=share, allowed=_LOST, sound=share <= _LOST)
+
+
 def _round_trip(name: str, there: Callable, back: Callable, values: tf.Tensor) -> Finding:
   """Compares values with where they come back to.
 
   Rounding errors grow on the way, by far more in a steep flow. So we allow the square root of the precision, and some
   times as much as a rounding of the values in the middle moves the result.
   """
+  return worst(name, *_returned(there, back, values))
+
+
+def _returned(there: Callable, back: Callable, values: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+  """Returns how far each value comes back from where it was, relative to `1 + |x|`, and how far it may."""
   middle = there(values)
   returned = np.asarray(back(middle), np.float64)
   moved = np.asarray(back(rounded(middle)), np.float64) - returned
   x = np.asarray(values, np.float64)
   error = _per_value(np.abs(returned - x) / (1 + np.abs(x)))
-  allowed = root_eps(values.dtype) + _MANY * _per_value(np.abs(moved) / (1 + np.abs(x)))
-  return worst(name, error, allowed)
+  return error, root_eps(values.dtype) + _MANY * _per_value(np.abs(moved) / (1 + np.abs(x)))
 
 
 def alone(part: Part) -> Finding:

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf.checks.bounds import bounds
-from flowgan_tf.checks.densities import Grid
+from flowgan_tf.checks.grids import Grid
 from flowgan_tf.checks.images import check_values
 from flowgan_tf.checks.target import Target
 

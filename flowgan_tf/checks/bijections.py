@@ -22,14 +22,13 @@ from tensorflow_probability.python.bijectors.invert import _Invert
 from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import FactorOut
 from flowgan_tf.checks.finding import Finding
-from flowgan_tf.checks.rounding import ROUNDINGS, per_value, root_eps, rounded, worst
+from flowgan_tf.checks.rounding import ROUNDINGS, lost, per_value, root_eps, rounded, worst
 from flowgan_tf.checks.target import Target, rows_of
 from flowgan_tf.display.tables import listed
 
 _LARGEST = 4096  # dimensions of a Jacobian: its decomposition takes seconds, and the matrix 134 MB
 _BLOCK = 128  # rows of Jacobians in one backward pass
 _ROWS = 1024  # of all Jacobians together, if the first one has fewer
-_LOST = 0.01  # share of noise that may not come back
 
 
 class Part(NamedTuple):
@@ -141,14 +140,9 @@ def round_trips(part: Part) -> Iterator[Finding]:
 
 
 def noise_round_trip(part: Part) -> Finding:
-  """Measures how many draws of the prior do not come back: noise may reach where no image comes from.
-
-  One in a hundred may be lost: in its tails, a sigmoid reaches its end in float32.
-  """
-  error, allowed = _returned(part.image, part.noise, part.start)
-  share = float(np.mean(~(error <= allowed)))
+  """Measures how many draws of the prior do not come back: noise may reach where no image comes from."""
   name = f'noise of the prior that does not come back in {part.start.dtype.name}'
-  return Finding(check=name, found=share, allowed=_LOST, sound=share <= _LOST)
+  return lost(name, *_returned(part.image, part.noise, part.start))
 
 
 def _round_trip(name: str, there: Callable, back: Callable, values: tf.Tensor) -> Finding:

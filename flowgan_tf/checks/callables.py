@@ -10,9 +10,9 @@ import numpy as np
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.progress import Task
 from flowgan_tf.checks.finding import Finding
-from flowgan_tf.checks.grids import MOST_ON_GRID, Grid
-from flowgan_tf.checks.rounding import ROUNDINGS, per_value, root_eps, rounded, worst
-from flowgan_tf.checks.samples import COARSE, are_coarse, check_moves, count_for
+from flowgan_tf.checks.grids import MOST_ON_GRID, Grid, gaussian_integral
+from flowgan_tf.checks.rounding import ROUNDINGS, lost, per_value, root_eps, rounded, worst
+from flowgan_tf.checks.samples import COARSE, are_coarse, check_finite, check_moves, count_for
 
 _VALUES = 8  # values at which most checks are made
 _DRAWS = 2000  # samples that place a grid
@@ -133,15 +133,16 @@ class Density:
         yield grid.integral()
         yield grid.counts()
     samples = self._sample(count_for(self.shape))
-    log_prob = self._density(samples)
-    wrong = ~np.isfinite(log_prob)
-    yield Finding(check='samples without a finite density', found=float(wrong.sum()), allowed=0, sound=not wrong.any())
-    if wrong.any():
+    yield (finite := check_finite(self._density(samples)))
+    if not finite.sound:
       return
+    if self.encode is not None and self.decode is not None:
+      yield lost('samples that do not come back', *self._round_trip(self.encode, self.decode, samples))
     with Task('moving samples'):
       yield from check_moves(self._cast(samples.dtype), samples, seed, self.interval)
       if self.encode is not None and self.prior is not None:
         noise = np.asarray(self.encode(samples))
+        yield gaussian_integral('integral of the prior', self._cast(noise.dtype, self.prior), noise)
         for finding in check_moves(self._cast(noise.dtype, self.prior), noise, seed):
           yield dataclasses.replace(finding, check=finding.check.replace('samples', 'noise of samples'))
 

@@ -17,7 +17,7 @@ from flowgan_tf.checks.bounds import MOST_DIMENSIONS, bounds
 from flowgan_tf.checks.finding import Finding
 from flowgan_tf.checks.grids import MOST_ON_GRID, Grid
 from flowgan_tf.checks.rounding import ROUNDINGS, root_eps, rounded, worst
-from flowgan_tf.checks.samples import COARSE, are_coarse, check_moves, check_noise, count_for
+from flowgan_tf.checks.samples import COARSE, are_coarse, check_finite, check_moves, check_noise, count_for
 from flowgan_tf.checks.target import Target
 
 
@@ -67,12 +67,8 @@ def check_draws(target: Target, seed: int) -> Iterator[Finding]:
   rows = target.rows(np.zeros(count_for(target.event_shape), int))
   samples = np.asarray(rows.sample(count_for(target.event_shape), seed + 1))
   log_prob = rows.log_prob(samples)
-  wrong = ~np.isfinite(log_prob)
-  note = f'sample {wrong.argmax()} has the log density {log_prob[wrong.argmax()]:g}.' if wrong.any() else ''
-  yield Finding(
-    check='samples without a finite density', found=float(wrong.sum()), allowed=0, sound=not wrong.any(), note=note
-  )
-  if wrong.any():
+  yield (finite := check_finite(log_prob))
+  if not finite.sound:
     return
   with Task('moving samples'):
     yield from check_moves(rows.log_prob, samples, seed, target.interval)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from flowgan_tf.checks.finding import Finding
 
 ROUNDINGS = 30  # that an error may be larger than the effect of one rounding
+_LOST = 0.01  # share of values that may not come back
 
 
 def rounded(values: npt.ArrayLike) -> np.ndarray:
@@ -27,6 +28,15 @@ def root_eps(dtype: npt.DTypeLike) -> float:
 def per_value(array: np.ndarray) -> np.ndarray:
   """The largest number of each value, `[n]`."""
   return array.reshape(len(array), -1).max(axis=1)
+
+
+def lost(name: str, error: np.ndarray, allowed: np.ndarray) -> Finding:
+  """Returns the finding about the share of values whose error is too large, NaN included.
+
+  One in a hundred may be lost: in the tails, a sigmoid reaches its end in float32.
+  """
+  share = float(np.mean(~(error <= allowed)))
+  return Finding(check=name, found=share, allowed=_LOST, sound=share <= _LOST)
 
 
 def worst(name: str, error: np.ndarray, allowed: np.ndarray | float, **more: Any) -> Finding:

@@ -21,6 +21,7 @@ _OF_GRID = (
   0.02  # relative error that we allow the grid in each cell, besides three times what half of its points change
 )
 _COARSE = 0.02  # of a standard deviation: distance of neighbouring floats from which on samples are no continuum
+_INFINITE = 0.1  # share of samples
 _ENDS, _PILED = 1e-3, 0.05  # of the range, from its ends; share of numbers there that looks like clipping
 
 LogProb = Callable[[np.ndarray], np.ndarray]
@@ -31,12 +32,22 @@ COARSE = 'neighbouring floats are too far apart here to judge.'
 
 def are_coarse(samples: np.ndarray) -> bool:
   """Whether floats where samples `[n, ...]` lie are so far apart, beside their spread, that they are no continuum."""
-  return bool((np.median(np.spacing(np.abs(samples)), axis=0) > _COARSE * samples.std(axis=0)).any())
+  return bool((np.median(np.spacing(np.abs(samples)), axis=0) > _COARSE * samples.std(axis=0, dtype=np.float64)).any())
 
 
 def count_for(shape: tuple[int, ...]) -> int:
   """Returns how many samples of a shape are compared with the density."""
   return int(np.clip(_NUMBERS // max(1, int(np.prod(shape))), _LEAST, _MOST))
+
+
+def check_finite(log_prob: np.ndarray) -> Finding:
+  """Checks log-densities of samples: none may be NaN or -inf; one in ten may be inf, at the end of a support."""
+  wrong = ~(log_prob > -np.inf)
+  if np.mean(log_prob == np.inf) > _INFINITE:
+    wrong |= log_prob == np.inf
+  note = f'sample {wrong.argmax()} has the log density {log_prob[wrong.argmax()]:g}.' if wrong.any() else ''
+  name = 'samples without a finite density'
+  return Finding(check=name, found=float(wrong.sum()), allowed=0, sound=not wrong.any(), note=note)
 
 
 def check_moves(log_prob: LogProb, samples: np.ndarray, seed: int, interval: tuple | None = None) -> Iterator[Finding]:
@@ -78,6 +89,8 @@ def check_moves(log_prob: LogProb, samples: np.ndarray, seed: int, interval: tup
   directions = [spread * rng.normal(size=size) / np.sqrt(size) for _ in range(_SHIFTS)]
   moves = {'samples, stretched': [stretch], 'samples, shifted': [shift(direction) for direction in directions]}
   before = density(x)
+  finite = np.isfinite(before)  # A density may be infinite at a point, such as the end of a support.
+  x, before = x[finite], before[finite]
   for name, alike in moves.items():
     if are_coarse(samples):
       yield Finding(check=name, note=COARSE)

@@ -46,7 +46,7 @@ RUNS = {
     --config.final_transport_weight=1""",
   'pseudo_labels': f"""{_NICE} {_MODERN} --objective=hybrid --config.penalty_interval=2 --config.nice.components=10
     --config.pseudo_labels=true --nojit""",
-  'few_labels': f"""{_NICE} --objective=mle --condition=label --config.labelled=100 --config.spread_labels=true
+  'few_labels': f"""{_NICE} --objective=mle --condition=label --config.labelled=100
     --config.class_weight=10 --config.class_temperature=2 --config.nice.components=20
     --config.nice.condition_networks=false""",
   'jet_label': f"""{_JET} {_MODERN} --objective=hybrid --condition=label --config.jet.components=20

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from flowgan_tf.base.files import write_atomically
 
@@ -95,36 +95,65 @@ def _replaced(parent: ast.AST, field: str, index: int | None, old: ast.AST, new:
   put(old)
 
 
-def _faults(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-  match node:
-    case ast.BinOp(op=op) | ast.AugAssign(op=op) if type(op) in _ARITHMETIC:
-      yield 'arithmetic', _with(node, op=_ARITHMETIC[type(op)]())
-    case ast.Compare(ops=ops):
-      for i, op in enumerate(ops):
-        for other in _COMPARISONS[type(op)]:
-          yield 'comparison', _with(node, ops=[*ops[:i], other(), *ops[i + 1 :]])
-    case ast.BoolOp(op=op):
-      yield 'and/or', _with(node, op=ast.Or() if isinstance(op, ast.And) else ast.And())
+Faults = Iterator[tuple[str, ast.AST]]
+
+
+def _of_arithmetic(node: ast.BinOp | ast.AugAssign) -> Faults:
+  if type(node.op) in _ARITHMETIC:
+    yield 'arithmetic', _with(node, op=_ARITHMETIC[type(node.op)]())
+
+
+def _of_comparison(node: ast.Compare) -> Faults:
+  for i, op in enumerate(node.ops):
+    for other in _COMPARISONS[type(op)]:
+      yield 'comparison', _with(node, ops=[*node.ops[:i], other(), *node.ops[i + 1 :]])
+
+
+def _of_sign(node: ast.UnaryOp) -> Faults:
+  if name := {ast.Not: 'no not', ast.USub: 'no minus'}.get(type(node.op)):
+    yield name, node.operand
+
+
+def _of_condition(node: ast.If) -> Faults:
+  match node.test:
     case ast.UnaryOp(op=ast.Not()):
-      yield 'no not', node.operand
-    case ast.UnaryOp(op=ast.USub()):
-      yield 'no minus', node.operand
-    case ast.If(test=ast.UnaryOp(op=ast.Not())):
       pass  # The fault without the `not` is the same, as is one of the other operators of the next case.
-    case ast.If(test=ast.Compare(ops=[op])) if type(op) in _OPPOSITES:
+    case ast.Compare(ops=[op]) if type(op) in _OPPOSITES:
       pass
-    case ast.If(test=test):
+    case test:
       yield 'condition', _with(node, test=ast.UnaryOp(ast.Not(), test))
-    case ast.IfExp(body=body, orelse=orelse):
-      yield 'branches', _with(node, body=orelse, orelse=body)
-    case ast.Constant(value=bool(value)):
+
+
+def _of_constant(node: ast.Constant) -> Faults:
+  match node.value:
+    case bool(value):
       yield 'true/false', ast.Constant(not value)
-    case ast.Constant(value=int(value)):
+    case int(value):
       yield 'constant', ast.Constant(value + 1)
-    case ast.Constant(value=float(value)):
+    case float(value):
       yield 'constant', ast.Constant(2.0 * value or 1.0)
-    case ast.Expr(value=ast.Call()):
-      yield 'no call', ast.Pass()
+
+
+def _of_expression(node: ast.Expr) -> Faults:
+  if isinstance(node.value, ast.Call):
+    yield 'no call', ast.Pass()
+
+
+_FAULTS: dict[type[ast.AST], Callable[..., Iterable[tuple[str, ast.AST]]]] = {
+  ast.BinOp: _of_arithmetic,
+  ast.AugAssign: _of_arithmetic,
+  ast.Compare: _of_comparison,
+  ast.BoolOp: lambda node: [('and/or', _with(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And()))],
+  ast.UnaryOp: _of_sign,
+  ast.If: _of_condition,
+  ast.IfExp: lambda node: [('branches', _with(node, body=node.orelse, orelse=node.body))],
+  ast.Constant: _of_constant,
+  ast.Expr: _of_expression,
+}
+
+
+def _faults(node: ast.AST) -> Iterable[tuple[str, ast.AST]]:
+  return _FAULTS.get(type(node), lambda node: ())(node)
 
 
 def _untouched(node: ast.AST) -> bool:

@@ -25,7 +25,7 @@ from absl import app, flags
 
 import flowgan_tf as fg
 from benchmarks.peers.work import TASKS, TINY
-from flowgan_tf.data.conditions import NOTHING, Condition
+from flowgan_tf.data.conditions import Condition, Label
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.training.state import TrainState
@@ -54,7 +54,7 @@ def milliseconds(flow: str, dtype: str) -> dict[str, float]:
   config[flow].update(task.sizes)
   config.real_nvp.normalization = 'layer'
   objective = make_objective(config)
-  condition = Condition('label', 256, task.image_shape, classes=10) if LABELS.value else NOTHING
+  condition = Label('label', 256, task.image_shape, classes=10) if LABELS.value else Condition()
   state = TrainState(config, task.image_shape, objective, condition=condition)
   images = tf.random.stateless_uniform((config.batch_size, *task.image_shape), seed=(0, 1))
   name, log_prob = ('p(y | x)', state.ema.class_log_probs) if LABELS.value else ('density', state.ema.log_prob)

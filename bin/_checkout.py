@@ -2,13 +2,7 @@
 
 import importlib
 import os
-import signal
 import sys
-
-# These signals wait, even across a restart, until flowgan_tf.base.signals handles them: Ctrl-C, SIGTERM, a closed
-# terminal.
-# Python has loaded most of what is imported above before it comes here.
-signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 _PYTHON = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), '.venv', 'bin', 'python')
 

@@ -1,7 +1,7 @@
 """Writes docs/api/ and docs/settings.md from `__all__`, docstrings and declarations: `python docs/reference.py`.
 
 A page of the API reference starts with a table, which a code host shows. The site shows the docstrings themselves below
-it. The page of settings has what their owners declare, and the arguments of the builders.
+it. The page of settings has what their owners declare.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 import inspect
 import itertools
 import pathlib
-import re
 import types
 
 import flowgan_tf as fg
-from flowgan_tf.base.plugins import Registry
-from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.runs.config import declared
 
 FOLDER = pathlib.Path(__file__).parent
@@ -77,49 +74,28 @@ files change some of these defaults; [Data](data.md) says which file a training 
 as `--divergence` with `--objective=mle`, is refused. `python docs/reference.py` writes this page.
 """
   ]
+  rooms = dict.fromkeys(fg.flows.GENERATORS, 'flows') | dict.fromkeys(fg.objectives.CRITICS, 'objectives')
   for (owner, block), found in itertools.groupby(
     declared().items(), lambda item: (item[1].owner, item[0].rpartition('.')[0])
   ):
-    fields, rows = dict(owner.fields()), []
-    for name, setting in found:
-      values = _values(fields[name.rpartition('.')[2]].metadata)
-      rows.append((f'--{"" if setting.short else "config."}{name}', setting.default, values, setting.description))
+    rows = []
+    for name, (_, setting) in found:
+      flag = f'--{"" if setting.short else "config."}{name}'
+      rows.append((flag, setting.default, setting.values, setting.description))
     title = f'`{block}`: {_summary(owner)}' if block else _summary(owner)
-    sections.append(_table(title.rstrip('.'), rows, 'values'))
-  for room, registry in (('flows', fg.flows.GENERATORS), ('objectives', fg.objectives.CRITICS)):
-    for block, build in registry.items():
-      meanings = _arguments(build)
-      rows = [(f'--config.{block}.{name}', value, meanings[name]) for name, value in settings_of(build).items()]
-      sections.append(_table(f'`{block}`: the arguments of [`fg.{room}.{block}`](api/{room}.md)', rows))
+    if block in rooms:
+      title = f'`{block}`: the arguments of [`fg.{rooms[block]}.{block}`](api/{rooms[block]}.md)'
+    sections.append(_table(title.rstrip('.'), rows))
   return '\n'.join(sections)
 
 
-def _table(title: str, rows: list[tuple], *between: str) -> str:
-  columns = ['setting', 'default', *between, 'meaning']
+def _table(title: str, rows: list[tuple]) -> str:
+  columns = ['setting', 'default', 'values', 'meaning']
   lines = [columns, ['---'] * len(columns)]
   for flag, default, *others in rows:
     shown = '' if default in (None, '') else f'`{default}`'
     lines.append([f'`{flag}`', shown, *(text.replace('|', '\\|') for text in others)])
   return f'## {title}\n\n' + ''.join(f'| {" | ".join(line)} |\n' for line in lines)
-
-
-def _values(declaration: types.MappingProxyType) -> str:
-  """Returns in words which values a setting may have."""
-  kind, choices, must = (declaration[key] for key in ('kind', 'choices', 'must'))
-  if choices is not None:
-    return ', '.join(f'`{choice}`' for choice in choices) + (', or your own' if isinstance(choices, Registry) else '')
-  if must is not None:
-    return must[0]
-  if kind in (int, float):
-    return ' to '.join(f'{declaration[end]:,}' for end in ('minimum', 'maximum'))
-  return {bool: '`True` or `False`', str: 'a text', tuple: 'names with commas between them'}[kind]
-
-
-def _arguments(build: object) -> dict[str, str]:
-  """Returns what a docstring says of each argument."""
-  described = re.search(r'^Args:\n(.*?)\n\n', inspect.getdoc(build), re.DOTALL | re.MULTILINE)[1]
-  found = re.findall(r'^  (\w+(?:, \w+)*): (.*(?:\n    .*)*)', described, re.MULTILINE)
-  return {name: ' '.join(text.split()) for names, text in found for name in names.split(', ')}
 
 
 def _summary(value: object) -> str:

@@ -151,6 +151,18 @@ def frozen_features(path, image_shape, dtype):
   return keras.Model(model.inputs, [model.get_layer(name).output for name in ('fine', 'middle', 'coarse')])
 
 
+def output(x, conditions, dtype):
+  """One number for each image: the mean over places, and a projection of the condition if there is one."""
+  layers = keras.layers
+  pool = layers.GlobalAveragePooling2D(dtype='float32')
+  numbers = [pool(SpectralConv2D(1, 3, padding='same', dtype=dtype)(x))]
+  for condition in conditions:
+    initializer = keras.initializers.RandomNormal(stddev=0.02)
+    embedded = layers.Dense(x.shape[-1], use_bias=False, kernel_initializer=initializer, dtype='float32')(condition)
+    numbers.append(layers.Dot(axes=-1, dtype='float32')([pool(x), embedded]))
+  return layers.Add(dtype='float32')(numbers) if conditions else numbers[0]
+
+
 def projected_critic(
   image_shape, *, features='features.npz', augment=True, width=64, condition_shape=None, dtype='float32'
 ):
@@ -193,21 +205,11 @@ def projected_critic(
   def convolve(x, filters, size, strides=1):
     return SpectralConv2D(filters, size, strides=strides, padding='same', dtype=dtype)(x)
 
-  def output(x):
-    """One number for each image: the mean over places, and a projection of the condition."""
-    pool = layers.GlobalAveragePooling2D(dtype='float32')
-    numbers = [pool(convolve(x, 1, 3))]
-    for condition in inputs:
-      initializer = keras.initializers.RandomNormal(stddev=0.02)
-      embedded = layers.Dense(x.shape[-1], use_bias=False, kernel_initializer=initializer, dtype='float32')(condition)
-      numbers.append(layers.Dot(axes=-1, dtype='float32')([pool(x), embedded]))
-    return layers.Add(dtype='float32')(numbers) if inputs else numbers[0]
-
   def head(x):
     x = norm(x)
     while x.shape[1] > 4:
       x = rectify(norm(convolve(x, 2 * width, 4, strides=2)))
-    return output(rectify(norm(convolve(x, 2 * width, 3))))
+    return output(rectify(norm(convolve(x, 2 * width, 3))), inputs, dtype)
 
   coarse = mix(coarse, 128, 1)
   middle = mix(add(mix(middle, 128, 1), coarse), 128, 3)
@@ -215,7 +217,7 @@ def projected_critic(
   pixels = rectify(convolve(seen, width, 5, strides=2))
   for filters in (2 * width, 4 * width):
     pixels = rectify(norm(convolve(pixels, filters, 5, strides=2)))
-  outputs = layers.Concatenate(dtype='float32')([*map(head, (fine, middle, coarse)), output(pixels)])
+  outputs = layers.Concatenate(dtype='float32')([*map(head, (fine, middle, coarse)), output(pixels, inputs, dtype)])
   return keras.Model([images, *inputs] if inputs else images, outputs, name='projected_critic')
 
 

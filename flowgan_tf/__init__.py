@@ -5,6 +5,7 @@ Models. AAAI 2018.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from flowgan_tf.version import __version__
 
@@ -31,7 +32,6 @@ __all__ = [
   'training',
 ]
 
-TYPE_CHECKING = False  # `typing` would take as long to import as all that handles Ctrl-C in the programs.
 if TYPE_CHECKING:
   from flowgan_tf import (
     bijectors,

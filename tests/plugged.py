@@ -1,13 +1,13 @@
 """A module from outside of the package, as a user would write it: a part of each kind that programs take by name."""
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 import flowgan_tf as fg
-from flowgan_tf.base.errors import check_number
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -36,9 +36,15 @@ class ActNorm(tfb.Bijector):
 
 
 @fg.flows.builder
-def toy(image_shape, *, spread=1.0, shifts=(0.0, 0.0), dtype='float32', name='toy'):
+def toy(
+  image_shape,
+  *,
+  spread: Annotated[float, fg.flows.Setting('Factor of the noise.', 0.1, 10)] = 1.0,
+  shifts=(0.0, 0.0),
+  dtype='float32',
+  name='toy',
+):
   """One log-scale and two shifts for all pixels, before a sigmoid."""
-  check_number('spread', spread, 'a positive number', lambda v: v > 0)
   wide = tf.float64 if dtype == 'float64' else tf.float32
   log_scale = tf.Variable(tf.math.log(tf.cast(spread, wide)), name='log_scale')
   parts = [tfb.Shift(tf.Variable(tf.cast(shift, wide), name='shift')) for shift in shifts]

@@ -78,7 +78,7 @@ def start_training(config: config_dict.ConfigDict, workdir: pathlib.Path) -> mul
 
 
 def start_program(program: str, arguments: tuple, output: pathlib.Path) -> multiprocessing.Process:
-  """Starts `bin/<program> arguments...`; a file takes its output and errors, and exists once signals are handled."""
+  """Starts `bin/<program> arguments...`; a file takes its output and errors."""
   return _started(_run, (program, list(map(str, arguments)), output))
 
 
@@ -137,7 +137,6 @@ def _numbers(path):
 def _default_signals():
   for number in SIGNALS:
     signal.signal(number, signal.SIG_DFL)
-  signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _forked():
@@ -155,8 +154,7 @@ def _train(config, workdir, output):
 
 def _run(program, arguments, output):
   _forked()
-  # As the scripts in bin/ do.
-  signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+  signal.signal(signal.SIGINT, signal.SIG_DFL)  # As `run_program` does, but before there is output to wait for.
   _redirect(output)
   sys.argv = [f'bin/{program}', *arguments]
   programs.start(program)

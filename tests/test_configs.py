@@ -167,7 +167,6 @@ def test_the_papers_settings_for_mnist():
     (mnist, 'hybrid', {'nice.components': 100, 'lambda': 0.02}),
     (mnist, 'one_hybrid', {'nice.components': 1, 'lambda': 0.002}),
     (mnist, 'one_low', {'nice.components': 1, 'lambda': 0.0004}),
-    (mnist, 'few_labels', {'labelled': 1000, 'spread_labels': True}),
     (mnist, 'jet_hybrid', {'jet.components': 300, 'pseudo_labels': True, 'lambda': 0.02}),
     (mnist, 'jet_label_hybrid', {'jet.components': 300, 'condition': 'label', 'lambda': 0.005}),
     (mnist, 'jet_one_hybrid', {'jet.components': 1, 'jet.histogram_networks': 6, 'lambda': 0.005, 'steps': 300}),

@@ -153,7 +153,7 @@ def test_every_flag_is_explained_and_every_flag_and_setting_that_is_named_exists
   settings = set(fg.runs.config.settings(fg.runs.default_config()))
   code = re.findall(r'`[^`\n]*`', FENCE.sub('', ALL)) + [c for name, c in FENCE.findall(ALL) if name == 'sh']
   named = {name for text in code for name in re.findall(r'--([a-z][\w.]*\w)(?![\w-])', text)}
-  of_others = {'helpshort', 'logdir', 'fix', 'config.NAME', 'config.NAME.KEYWORD'}
+  of_others = {'helpshort', 'helpfull', 'logdir', 'fix', 'config.NAME', 'config.NAME.KEYWORD'}
   of_others |= {'config.checkered.filters', 'config.projected_critic.features'}  # of parts of a user's own
   for path in (ROOT / 'benchmarks').glob('*.py'):
     of_others |= set(re.findall(r"DEFINE_\w+\('(\w+)'", path.read_text()))
@@ -177,6 +177,7 @@ def test_nothing_is_left_out():
   for page, names in (
     ('docs/flows.md', fg.objectives.DIVERGENCES),
     ('docs/flows.md', fg.objectives.OBJECTIVES),
+    ('docs/flows.md', {term.weight_setting for term in fg.objectives.TERMS.values()} - {''}),
     ('docs/flows.md', fg.flows.GENERATORS),
     ('docs/building.md', {*fg.bijectors.__all__} - {'masks', 'bijector_kwargs'}),
     ('docs/building.md', [f'masks.{name}' for name in fg.bijectors.masks.__all__ if name.islower()]),

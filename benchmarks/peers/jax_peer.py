@@ -228,108 +228,115 @@ LOG_PROBS = {'nice': nice_log_prob, 'real_nvp': real_nvp_log_prob, 'jet': jet_lo
 
 def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> work.Prepared:
   del variant
-  log_prob = functools.partial(LOG_PROBS[task.flow], task=task, dtype=jnp.dtype(dtype))
-  decode = functools.partial(nice_decode, task=task, dtype=jnp.dtype(dtype))
-  critic = functools.partial(critic_outputs, dtype=jnp.dtype(dtype))
-  adam = optax.adam(work.LEARNING_RATE, work.BETA_1, work.BETA_2, work.EPSILON)
-  images, noise = jnp.asarray(inputs.images), jnp.asarray(inputs.noise)
-  batches = jnp.split(images, len(images) // task.batch_size)
+  made = _Work(task, inputs, dtype)
+  actions = {'train': made.train, 'hybrid': made.hybrid, 'log_prob': made.score, 'sample': made.sample}
+  return work.Prepared(actions[task.action], made.outputs)
 
-  # Copies, because the step gives its arguments' memory to its results.
-  weights, statistics, critic_weights = jax.tree.map(
-    lambda a: jnp.array(a), (inputs.weights, inputs.statistics, inputs.critic)
-  )
-  state = {
-    'weights': weights,
-    'statistics': statistics,
-    'average': jax.tree.map(jnp.array, weights),
-    'adam': adam.init(weights),
-    'critic': critic_weights,
-    'critic_adam': adam.init(critic_weights),
-    'key': jax.random.key(0),
-    'step': jnp.zeros(()),
-  }
 
-  def update(state, gradients, statistics):
-    updates, adam_state = adam.update(gradients, state['adam'])
+class _Work:
+  """The weights of a flow and a critic, with what Adam keeps, and what is done with them."""
+
+  def __init__(self, task: work.Task, inputs: work.Inputs, dtype: str):
+    self._task = task
+    self._log_prob = functools.partial(LOG_PROBS[task.flow], task=task, dtype=jnp.dtype(dtype))
+    self._decode = functools.partial(nice_decode, task=task, dtype=jnp.dtype(dtype))
+    self._critic = functools.partial(critic_outputs, dtype=jnp.dtype(dtype))
+    self._adam = optax.adam(work.LEARNING_RATE, work.BETA_1, work.BETA_2, work.EPSILON)
+    images, self._noise = jnp.asarray(inputs.images), jnp.asarray(inputs.noise)
+    self._batches = jnp.split(images, len(images) // task.batch_size)
+    # Copies, because the step gives its arguments' memory to its results.
+    weights, statistics, critic_weights = jax.tree.map(
+      lambda a: jnp.array(a), (inputs.weights, inputs.statistics, inputs.critic)
+    )
+    self._state = {
+      'weights': weights,
+      'statistics': statistics,
+      'average': jax.tree.map(jnp.array, weights),
+      'adam': self._adam.init(weights),
+      'critic': critic_weights,
+      'critic_adam': self._adam.init(critic_weights),
+      'key': jax.random.key(0),
+      'step': jnp.zeros(()),
+    }
+    self._key = jax.random.key(1)
+    self._train_step = jax.jit(self._trained, donate_argnums=0)
+    self._hybrid_step = jax.jit(self._hybrid_trained, donate_argnums=0)
+    self._score = jax.jit(lambda weights, statistics, batch: self._log_prob(weights, statistics, batch, False)[0])
+    self._sample = jax.jit(lambda weights, key: self._decode(weights, self._draw(key, task.batch_size)))
+
+  def _updated(self, state, gradients, statistics):
+    updates, adam_state = self._adam.update(gradients, state['adam'])
     weights = optax.apply_updates(state['weights'], updates)
     kept = jnp.minimum(0.999, (1 + state['step']) / (10 + state['step']))
     average = jax.tree.map(lambda old, new: old + (1 - kept) * (new - old), state['average'], weights)
     changed = {'weights': weights, 'statistics': statistics, 'average': average, 'adam': adam_state}
     return state | changed | {'step': state['step'] + 1}
 
-  @functools.partial(jax.jit, donate_argnums=0)
-  def train_step(state, batch):
+  def _trained(self, state, batch):
     def loss(weights):
-      found, statistics = log_prob(weights, state['statistics'], batch, True)
+      found, statistics = self._log_prob(weights, state['statistics'], batch, True)
       return -found.mean(), statistics
 
     (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(state['weights'])
-    return update(state, gradients, statistics), value
+    return self._updated(state, gradients, statistics), value
 
-  def draw(key, count):
-    return jax.random.logistic(key, (count, *task.image_shape))
+  def _draw(self, key, count):
+    return jax.random.logistic(key, (count, *self._task.image_shape))
 
-  def slopes(critic_weights, images):
-    gradient = jax.grad(lambda images: critic(critic_weights, images).sum())(images)
+  def _slopes(self, critic_weights, images):
+    gradient = jax.grad(lambda images: self._critic(critic_weights, images).sum())(images)
     return jnp.sqrt(event_sum(jnp.square(gradient)) + 1e-12)
 
-  @functools.partial(jax.jit, donate_argnums=0)
-  def hybrid_step(state, batches):
+  def _critic_loss(self, weights, real, fake, key):
+    share = jax.random.uniform(key, (len(real), 1, 1, 1))
+    penalty = jnp.square(self._slopes(weights, share * real + (1 - share) * fake) - 1).mean()
+    return self._critic(weights, fake).mean() - self._critic(weights, real).mean() + work.GRADIENT_PENALTY * penalty
+
+  def _hybrid_trained(self, state, batches):
+    size = self._task.batch_size
     key, *keys = jax.random.split(state['key'], 3 + work.CRITIC_STEPS)
-    fakes = decode(state['weights'], draw(keys[0], work.CRITIC_STEPS * task.batch_size))
+    fakes = self._decode(state['weights'], self._draw(keys[0], work.CRITIC_STEPS * size))
     critic_weights, critic_adam = state['critic'], state['critic_adam']
     fakes = jnp.split(fakes, work.CRITIC_STEPS)
     for real, fake, share_key in zip(batches[:-1], fakes, keys[2:], strict=True):
-
-      def critic_loss(weights, real=real, fake=fake, share_key=share_key):
-        share = jax.random.uniform(share_key, (len(real), 1, 1, 1))
-        penalty = jnp.square(slopes(weights, share * real + (1 - share) * fake) - 1).mean()
-        return critic(weights, fake).mean() - critic(weights, real).mean() + work.GRADIENT_PENALTY * penalty
-
-      updates, critic_adam = adam.update(jax.grad(critic_loss)(critic_weights), critic_adam)
+      gradients = jax.grad(self._critic_loss)(critic_weights, real, fake, share_key)
+      updates, critic_adam = self._adam.update(gradients, critic_adam)
       critic_weights = optax.apply_updates(critic_weights, updates)
 
     def loss(weights):
-      likelihood = log_prob(weights, state['statistics'], batches[-1], True)[0].mean()
-      fake = decode(weights, draw(keys[1], task.batch_size))
-      return -critic(critic_weights, fake).mean() - work.LIKELIHOOD_WEIGHT * likelihood
+      likelihood = self._log_prob(weights, state['statistics'], batches[-1], True)[0].mean()
+      fake = self._decode(weights, self._draw(keys[1], size))
+      return -self._critic(critic_weights, fake).mean() - work.LIKELIHOOD_WEIGHT * likelihood
 
     value, gradients = jax.value_and_grad(loss)(state['weights'])
     state = state | {'critic': critic_weights, 'critic_adam': critic_adam, 'key': key}
-    return update(state, gradients, state['statistics']), value
+    return self._updated(state, gradients, state['statistics']), value
 
-  score = jax.jit(lambda weights, statistics, batch: log_prob(weights, statistics, batch, False)[0])
-  sample = jax.jit(lambda weights, key: decode(weights, draw(key, task.batch_size)))
-  key = jax.random.key(1)
-
-  def train():
-    nonlocal state
-    state, value = train_step(state, batches[0])
+  def train(self):
+    self._state, value = self._train_step(self._state, self._batches[0])
     value.block_until_ready()
 
-  def hybrid():
-    nonlocal state
-    state, value = hybrid_step(state, batches)
+  def hybrid(self):
+    self._state, value = self._hybrid_step(self._state, self._batches)
     value.block_until_ready()
 
-  call = {
-    'train': train,
-    'hybrid': hybrid,
-    'log_prob': lambda: score(state['average'], state['statistics'], batches[0]).block_until_ready(),
-    'sample': lambda: sample(state['average'], key).block_until_ready(),
-  }[task.action]
+  def score(self):
+    self._scores().block_until_ready()
 
-  def outputs():
-    found = {'log_prob': score(state['average'], state['statistics'], batches[0])}
-    if task.action == 'sample':
-      found['images'] = jax.jit(decode)(state['average'], noise)
-    if task.action == 'hybrid':
-      found['critic'] = jax.jit(critic)(state['critic'], batches[0])
-      found['slopes'] = jax.jit(slopes)(state['critic'], batches[0])
+  def _scores(self):
+    return self._score(self._state['average'], self._state['statistics'], self._batches[0])
+
+  def sample(self):
+    self._sample(self._state['average'], self._key).block_until_ready()
+
+  def outputs(self):
+    found = {'log_prob': self._scores()}
+    if self._task.action == 'sample':
+      found['images'] = jax.jit(self._decode)(self._state['average'], self._noise)
+    if self._task.action == 'hybrid':
+      found['critic'] = jax.jit(self._critic)(self._state['critic'], self._batches[0])
+      found['slopes'] = jax.jit(self._slopes)(self._state['critic'], self._batches[0])
     return {name: jax.device_get(array) for name, array in found.items()}
-
-  return work.Prepared(call, outputs)
 
 
 def product(size: int, dtype: str) -> Callable[[], None]:

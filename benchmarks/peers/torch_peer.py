@@ -43,95 +43,107 @@ def prepare(task: work.Task, inputs: work.Inputs, dtype: str, variant: str) -> w
 
 def prepare_flow(flow: nn.Module, task: work.Task, inputs: work.Inputs, dtype: str, compiles: bool) -> work.Prepared:
   """Prepares a task for any module with `log_prob(images)` and, to draw samples, `decode(noise)`."""
-  average = copy.deepcopy(flow).requires_grad_(False).eval()
-  critic = torch_flows.Critic(inputs.critic, task.image_shape) if inputs.critic else None
-  images = torch.tensor(inputs.images)
-  if task.flow == 'real_nvp':
-    images = images.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
-  batches = images.split(task.batch_size)
-  noise = torch.tensor(inputs.noise)
-  optimizer = adam(flow)
-  critic_optimizer = adam(critic) if critic else None
-  step = 0
+  made = _Work(flow, task, inputs, dtype, compiles)
+  actions = {'train': made.train, 'hybrid': made.hybrid, 'sample': made.sample, 'log_prob': made.score}
+  return work.Prepared(actions[task.action], made.outputs)
 
-  def compiled(function):
-    return torch.compile(function, dynamic=False) if compiles else function
 
-  # We compile only what is timed: it takes a minute.
-  log_prob = compiled(flow.log_prob)
-  average_log_prob = compiled(average.log_prob) if task.action == 'log_prob' else average.log_prob
-  decode = compiled(flow.decode) if task.action == 'hybrid' else None
-  average_decode = compiled(average.decode) if task.action == 'sample' else None
+class _Work:
+  """A flow with its average, its critic and their optimizers, and what is done with them."""
 
-  def draw(count):
-    uniform = torch.rand(count, *task.image_shape).clamp_(1e-7, 1 - 1e-7)
+  def __init__(self, flow: nn.Module, task: work.Task, inputs: work.Inputs, dtype: str, compiles: bool):
+    self.flow, self.task, self.dtype = flow, task, dtype
+    self.average = copy.deepcopy(flow).requires_grad_(False).eval()
+    self.critic = torch_flows.Critic(inputs.critic, task.image_shape) if inputs.critic else None
+    images = torch.tensor(inputs.images)
+    if task.flow == 'real_nvp':
+      images = images.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+    self.batches = images.split(task.batch_size)
+    self.noise = torch.tensor(inputs.noise)
+    self.optimizer = adam(flow)
+    self.critic_optimizer = adam(self.critic) if self.critic else None
+    self.step = 0
+
+    def compiled(function):
+      return torch.compile(function, dynamic=False) if compiles else function
+
+    # We compile only what is timed: it takes a minute.
+    self.log_prob = compiled(flow.log_prob)
+    self.average_log_prob = self.average.log_prob
+    if task.action == 'log_prob':
+      self.average_log_prob = compiled(self.average_log_prob)
+    self.decode = compiled(flow.decode) if task.action == 'hybrid' else None
+    self.average_decode = compiled(self.average.decode) if task.action == 'sample' else None
+
+  def draw(self, count):
+    uniform = torch.rand(count, *self.task.image_shape).clamp_(1e-7, 1 - 1e-7)
     return torch.log(uniform) - torch.log1p(-uniform)
 
-  def products():
-    return torch.autocast('cpu', torch.bfloat16, enabled=dtype == 'bfloat16')
+  def products(self):
+    return torch.autocast('cpu', torch.bfloat16, enabled=self.dtype == 'bfloat16')
 
-  def update(loss):
-    nonlocal step
-    optimizer.zero_grad()
+  def update(self, loss):
+    self.optimizer.zero_grad()
     loss.backward()
-    optimizer.step()
-    share = 1 - work.decay(step)
+    self.optimizer.step()
+    share = 1 - work.decay(self.step)
     with torch.no_grad():
-      torch._foreach_lerp_(list(average.parameters()), list(flow.parameters()), share)
-      for copied, buffer in zip(average.buffers(), flow.buffers(), strict=True):
+      torch._foreach_lerp_(list(self.average.parameters()), list(self.flow.parameters()), share)
+      for copied, buffer in zip(self.average.buffers(), self.flow.buffers(), strict=True):
         copied.copy_(buffer)
-    step += 1
+    self.step += 1
 
-  def train():
-    with products():
-      loss = -log_prob(batches[0]).mean()
-    update(loss)
+  def train(self):
+    with self.products():
+      loss = -self.log_prob(self.batches[0]).mean()
+    self.update(loss)
     loss.item()
 
-  def train_critic(real, fake):
-    with products():
+  def train_critic(self, real, fake):
+    critic = self.critic
+    with self.products():
       loss = critic(fake).mean() - critic(real).mean()
       share = torch.rand(len(real), 1, 1, 1)
       norms = slopes(critic, share * real + (1 - share) * fake, differentiable=True)
       loss = loss + work.GRADIENT_PENALTY * (norms - 1).square().mean()
-    critic_optimizer.zero_grad()
+    self.critic_optimizer.zero_grad()
     loss.backward()
-    critic_optimizer.step()
+    self.critic_optimizer.step()
 
-  def hybrid():
-    with torch.no_grad(), products():
-      fakes = decode(draw(work.CRITIC_STEPS * task.batch_size)).split(task.batch_size)
-    for real, fake in zip(batches[:-1], fakes, strict=True):
-      train_critic(real, fake)
-    critic.requires_grad_(False)
-    with products():
-      likelihood = log_prob(batches[-1]).mean()
-      loss = -critic(decode(draw(task.batch_size))).mean() - work.LIKELIHOOD_WEIGHT * likelihood
-    update(loss)
-    critic.requires_grad_(True)
+  def hybrid(self):
+    size = self.task.batch_size
+    with torch.no_grad(), self.products():
+      fakes = self.decode(self.draw(work.CRITIC_STEPS * size)).split(size)
+    for real, fake in zip(self.batches[:-1], fakes, strict=True):
+      self.train_critic(real, fake)
+    self.critic.requires_grad_(False)
+    with self.products():
+      likelihood = self.log_prob(self.batches[-1]).mean()
+      loss = -self.critic(self.decode(self.draw(size))).mean() - work.LIKELIHOOD_WEIGHT * likelihood
+    self.update(loss)
+    self.critic.requires_grad_(True)
     loss.item()
 
   @torch.no_grad()
-  def score():
-    with products():
-      average_log_prob(batches[0])
+  def score(self):
+    with self.products():
+      self.average_log_prob(self.batches[0])
 
   @torch.no_grad()
-  def sample():
-    with products():
-      average_decode(draw(task.batch_size))
+  def sample(self):
+    with self.products():
+      self.average_decode(self.draw(self.task.batch_size))
 
-  def outputs():
-    with torch.no_grad(), products():
-      found = {'log_prob': average_log_prob(batches[0])}
-      if task.action == 'sample':
-        found['images'] = average_decode(noise)
-    if task.action == 'hybrid':
-      with products():
-        found |= {'critic': critic(batches[0]), 'slopes': slopes(critic, batches[0], differentiable=False)}
+  def outputs(self):
+    batch = self.batches[0]
+    with torch.no_grad(), self.products():
+      found = {'log_prob': self.average_log_prob(batch)}
+      if self.task.action == 'sample':
+        found['images'] = self.average_decode(self.noise)
+    if self.task.action == 'hybrid':
+      with self.products():
+        found |= {'critic': self.critic(batch), 'slopes': slopes(self.critic, batch, differentiable=False)}
     return {name: tensor.detach().float().numpy() for name, tensor in found.items()}
-
-  return work.Prepared({'train': train, 'hybrid': hybrid, 'sample': sample, 'log_prob': score}[task.action], outputs)
 
 
 def product(size: int, dtype: str) -> Callable[[], None]:

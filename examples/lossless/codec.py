@@ -186,8 +186,9 @@ class Codec:
   def _couple(self, stack, part, values, labels, to_noise):
     """Computes x = (y - t) exp(-s) on the way to noise, and y = x exp(s) + t on the way back."""
     kept, changed = part.mask.split(tf.reshape(values, (-1, *part.mask.event_shape)))
-    bijector = part.given(self._float(kept) * GRID, **self._condition(part, labels))
-    shift, log_scale = bijector.forward_and_log_det(tf.zeros_like(self._float(changed)))  # t and s
+    bijector = part.inner_bijector(self._float(kept) * GRID, **self._condition(part, labels))
+    zeros = tf.zeros_like(self._float(changed))
+    shift, log_scale = bijector.forward(zeros), bijector.forward_log_det_jacobian(zeros, event_ndims=0)  # t and s
     own = part.mask.restrict(tf.ones(changed.shape[1:])).numpy() > 0  # The changed part may be as large as the event.
     shift = np.rint(shift.numpy()[:, own] / GRID).astype(np.int64)
     log_scale = np.broadcast_to(log_scale, changed.shape)[:, own]

@@ -1,4 +1,4 @@
-"""Files that keep what takes long to compute: decoded images, classifiers, features, spread labels."""
+"""Files that keep what takes long to compute: decoded images, classifiers, features."""
 
 import logging
 import os

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
 import os
 import re
 import sys
 import sysconfig
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.errors import UsageError, check, did_you_mean
 
-__all__ = ['Registry', 'check_found', 'folders_of', 'is_plugin', 'refusal', 'search_in', 'short_name']
+__all__ = ['Registry', 'check_found', 'folders_of', 'is_plugin', 'search_in', 'short_name']
 
 _PLUGIN = re.compile(r'(?!huggingface:)[A-Za-z_][\w.]*:[A-Za-z_]\w*')  # TFDS has names such as huggingface:mnist.
 
@@ -70,24 +67,6 @@ def check_found(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
       raise UsageError(f'the module {module} must be the one in {wanted}, but Python found it in {folder} first')
 
 
-def refusal(function: Callable, *args: object, **kwargs: object) -> str:
-  """Says why a function does not take these arguments; '' if it does."""
-  try:
-    inspect.signature(function).bind(*args, **kwargs)
-  except TypeError as error:
-    given = ', '.join([*(repr(arg) for arg in args), *(f'{name}={value!r}' for name, value in kwargs.items())])
-    return f'it is called with ({given}), and this fails: {error}'
-  return ''
-
-
-def _place(error: BaseException) -> str:
-  """Says which line of the user's own files raised an exception, such as ', my_flow.py, line 3'; '' if none did."""
-  folders = (os.path.dirname(os.path.dirname(__file__)), *map(sysconfig.get_path, ('stdlib', 'purelib', 'platlib')))
-  libraries = ('<', *(os.path.join(folder, '') for folder in folders))
-  own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
-  return f', {own[-1].filename}, line {own[-1].lineno}' if own else ''
-
-
 class Registry(dict[str, T]):
   """The parts of one kind by name; it imports a part named `module:name` from outside when it is asked for.
 
@@ -96,7 +75,8 @@ class Registry(dict[str, T]):
   ```
 
   Raises:
-    UsageError: If there is no such module or no such name in it, or it is not a part of this kind.
+    UsageError: If there is no such module or no such name in it, or it is not a part of this kind. What the module
+      raises is raised.
   """
 
   def __init__(
@@ -129,15 +109,13 @@ class Registry(dict[str, T]):
     module, _, attribute = name.partition(':')
     try:
       found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # A module can raise anything.
-      if isinstance(error, ModuleNotFoundError) and f'{module}.'.startswith(f'{error.name}.'):
-        said = f' needs the Python module {module}, beside the config file or on PYTHONPATH ({error})'
-      else:
-        said = f': the module cannot be used ({type(error).__name__}: {error}{_place(error)})'
-      raise UsageError(f'`{self._kind}` {name}{said}', self._kind) from error
+    except ModuleNotFoundError as error:
+      if not f'{module}.'.startswith(f'{error.name}.'):  # The module is there, and imports another one.
+        raise
+      said = f'needs the Python module {module}, beside the config file or on PYTHONPATH ({error})'
+      raise UsageError(f'`{self._kind}` {name} {said}', self._kind) from error
     if not hasattr(found, attribute):
-      near = difflib.get_close_matches(attribute, dir(found))
-      hint = f'; did you mean {" or ".join(near)}?' if near else ''
+      hint = did_you_mean(attribute, dir(found))
       raise UsageError(f'`{self._kind}` {name}: the module {module} has no {attribute}{hint}', self._kind)
     part: Any = getattr(found, attribute)
     check(self._kind, name, f'MODULE:NAME of {self._expected}', self._holds(part))

@@ -1,4 +1,4 @@
-"""What a program is doing: bars on a terminal, and elsewhere a line at least every 30 seconds.
+"""What a program is doing: bars on a terminal, and elsewhere lines.
 
 ```python
 with Task('likelihood', total=10_000) as task:
@@ -7,35 +7,27 @@ with Task('likelihood', total=10_000) as task:
     task.advance(len(batch))
 ```
 
-The work only counts. A thread looks at the open tasks once a second, measures speed and prints. A task that ends within
-3 seconds is not shown. Other uses of the package are silent: only tasks inside of `Task('')` are shown, and only the
-programs and `training.train` open such a task.
+Without a terminal, work that counts says how far it is after 25 seconds of silence. A wait says at its start what it
+is, unless something else was said within 3 seconds. Other uses of the package are silent: only tasks inside of
+`Task('')` are shown, and only the programs and `training.train` open such a task.
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TextIO
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tqdm
 
 from flowgan_tf.base.errors import printable
 
-_TICK = 1.0  # seconds
-_FIRST, _EVERY = 3.0, 25.0  # seconds of silence before a new task is announced, and before another line
-_RECENT = 60  # ticks over which speed is measured
+_FIRST, _EVERY = 3.0, 25.0  # seconds of silence before a line says what is waited for, and how far a task is
+_INTERVAL = 1.0  # seconds between two looks at a task that counts
 
-_open: list[Task] = []
-_lock = threading.RLock()  # of this list, and of the bars
-_watcher: threading.Thread | None = None
-_last_line = 0.0
-_last_end = 0.0  # of a task
-_stream: TextIO | None = None  # standard error if None
+_programs = 0  # tasks `Task('')` that are open
+_last_line = time.monotonic()
 
 
 class Task:
@@ -54,133 +46,78 @@ class Task:
     """Describes a task.
 
     Args:
-      what: What it does, as the start of a line. An empty one stands for a whole program. A terminal does not show it,
-        but the tasks inside.
+      what: What it does, as the start of a line. An empty one stands for a whole program, whose tasks are shown.
       total: How much there is to do; None for a wait whose progress is unknown.
       unit: What `total` counts, in the plural.
       done: How much was done earlier.
       images: Images in one unit, whose number a second is shown; 0 shows none.
-      note: Returns what else the line says, such as the loss. The thread calls it.
+      note: Returns what else the line says, such as the loss. It is called when the line is shown.
     """
-    self.what, self._total, self._unit, self._done = printable(what), total, unit, done
-    self._images, self._note = images, note
-    self._start, self._began = done, time.monotonic()
-    # Time and count at the first progress: what comes before, such as compiling, is not typical.
-    self._first: tuple[float, int] | None = None
-    self._seconds = 0.0  # without the tasks inside of it
-    self._recent: collections.deque[tuple[float, int]] = collections.deque(maxlen=_RECENT)
-    self._bar: tqdm.tqdm | None = None
-    self._announced = False
+    self.what, self._total, self._images, self._note = printable(what), total, images, note
+    self._settings = {'total': total, 'unit': unit, 'initial': done}
+    self._bar: _Bar | None = None
 
   def __enter__(self) -> Task:
     """Opens the task."""
-    global _watcher
-    with _lock:
-      _open.append(self)
-      if not _open[0].what and (_watcher is None or not _watcher.is_alive()):
-        _watcher = threading.Thread(target=_watch, daemon=True)
-        _watcher.start()
+    global _programs
+    if not self.what:
+      _programs += 1
+    elif _programs and (self._total is not None or sys.stderr.isatty()):
+      self._bar = _Bar(self._images, self._note, desc=self.what, **self._settings)
+    elif _programs and time.monotonic() - _last_line >= _FIRST:
+      write(f'{self.what} ...')
     return self
 
   def __exit__(self, *_: object) -> None:
     """Closes the task, and removes its bar."""
-    global _last_end
-    with _lock:
-      _last_end = time.monotonic()
-      _open.remove(self)
-      if self._bar is not None:
-        self._bar.close()
+    global _programs
+    _programs -= not self.what
+    if self._bar is not None:
+      self._bar.close()
 
   def advance(self, count: int = 1) -> None:
     """Counts what is done, up to the total: padding beyond it does not count."""
-    self._done += count if self._total is None else min(count, self._total - self._done)
+    if self._bar is not None:
+      self._bar.update(min(count, self._bar.total - self._bar.n))
 
-  def __str__(self) -> str:
-    """What is done, how long the rest takes, images a second, and the note."""
-    now, parts = time.monotonic(), []
-    if self._total is not None:
-      parts.append(f'{self._done:,} of {self._total:,} {self._unit}')
-    if self._total is not None and self._first and self._done > self._first[1]:
-      (then, before), (start, count) = self._first, self._recent[0]
-      left = (self._total - self._done) * (now - then) / (self._done - before)
-      parts.append(f'{duration(left)} left')
-      if self._images and self._seconds > start:
-        parts.append(f'{self._images * (self._done - count) / (self._seconds - start):,.0f} images/s')
-    else:
-      parts.append(f'{duration(now - self._began)} so far')
-    return f'{self.what or "working"}: {", ".join(filter(None, [*parts, self._note()]))}'
 
-  def _look(self, now, seconds):
-    """Notes how far the task is; `seconds` are those since the last look, without tasks inside of it."""
-    if self._total is None or self._done == self._start:
-      return
-    self._first = self._first or (now, self._done)
-    self._seconds += seconds
-    self._recent.append((self._seconds, self._done))
+class _Bar(tqdm.tqdm):
+  """A bar that says images a second and a note; without a terminal, a line from time to time."""
 
-  def _draw(self):
-    if time.monotonic() - self._began < _FIRST:
-      return
-    if self._bar is None:
-      form = '{desc}' if self._total is None else '{percentage:3.0f}% |{bar:12}| {desc}'
-      keywords = {'file': _stream or sys.stderr, 'leave': False, 'dynamic_ncols': True, 'bar_format': form}
-      self._bar = tqdm.tqdm(desc=str(self), total=self._total, initial=self._done, **keywords)
-    self._bar.n = self._done
-    self._bar.set_description_str(str(self))
+  monitor_interval = 0  # seconds; tqdm would start a thread
+
+  def __init__(self, images: int, note: Callable[[], str], **settings: Any):
+    self._images, self._note = images, note
+    waits, self._has_terminal = settings['total'] is None, sys.stderr.isatty()
+    form = '{desc} ...' if waits else '{desc}: {n:,} of {total:,} {unit}, {remaining} left{speed}{postfix}'
+    if self._has_terminal and not waits:
+      form = '{percentage:3.0f}% |{bar:12}| ' + form
+    keywords = {'file': sys.stderr, 'leave': False, 'dynamic_ncols': self._has_terminal, 'bar_format': form}
+    super().__init__(mininterval=_INTERVAL, miniters=0, **keywords, **settings)
+
+  @property
+  def format_dict(self) -> Mapping[str, Any]:
+    """What the line is made of."""
+    found = super().format_dict
+    speed = f', {self._images * found["rate"]:,.0f} images/s' if self._images and found['rate'] else ''
+    return found | {'speed': speed, 'postfix': self._note()}
+
+  def clear(self, nolock: bool = False) -> None:
+    """Removes the bar for a moment."""
+    if self._has_terminal:
+      super().clear(nolock)
+
+  def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
+    """Shows the bar, or says the line; returns whether there is a bar."""
+    if self._has_terminal:
+      return super().display(msg, pos)
+    if msg is None and time.monotonic() - _last_line >= _EVERY:
+      write(str(self))
+    return False
 
 
 def write(line: str) -> None:
   """Prints a line, or several, on standard error, above the bars."""
   global _last_line
   _last_line = time.monotonic()
-  tqdm.tqdm.write('\n'.join(map(printable, line.split('\n'))), file=_stream or sys.stderr)
-
-
-@contextlib.contextmanager
-def shown_on(stream: TextIO) -> Iterator[None]:
-  """Prints on another stream in its block, for work that must not write on standard error itself."""
-  global _stream
-  _stream = stream
-  try:
-    yield
-  finally:
-    _stream = None
-
-
-def duration(seconds: float) -> str:
-  """Returns a time such as '45 s', '12 min' or '3 h 20 min'."""
-  if seconds < 99.5:
-    return f'{seconds:.0f} s'
-  minutes = round(seconds / 60)
-  return f'{minutes} min' if minutes < 100 else f'{minutes // 60} h {minutes % 60} min'
-
-
-def _watch():
-  """Shows the open tasks until the program's has ended."""
-  global _watcher, _last_line, _last_end
-  before = _last_line = _last_end = time.monotonic()
-  while True:
-    time.sleep(_TICK)
-    with _lock:
-      if not _open or _open[0].what:
-        _watcher = None
-        return
-      now = time.monotonic()
-      for task in _open:
-        task._look(now, now - before if task is _open[-1] else 0.0)
-      before = now
-      with contextlib.suppress(OSError, ValueError):  # Standard error was closed, or cannot be written.
-        _show(now)
-
-
-def _show(now):
-  if (_stream or sys.stderr).isatty():
-    for task in filter(lambda task: task.what, _open):
-      task._draw()
-    return
-  task, silence = _open[-1], now - _last_line
-  if not task.what and now - _last_end < _EVERY:
-    return  # Between two tasks there is nothing to name.
-  if silence >= _EVERY or (not task._announced and min(silence, now - task._began) >= _FIRST):
-    task._announced = True
-    write(', '.join([*(outer.what for outer in _open[:-1] if outer.what and outer._total is None), str(task)]))
+  tqdm.tqdm.write('\n'.join(map(printable, line.split('\n'))), file=sys.stderr)

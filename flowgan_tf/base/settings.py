@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
+import keyword
 import math
 import numbers
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Self
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Self, TypeVar
 
-from flowgan_tf.base.errors import check, check_choice, check_number
+from flowgan_tf.base.errors import check, check_choice, check_number, is_integer
 from flowgan_tf.base.plugins import Registry
 
-__all__ = ['Settings', 'check_kind', 'setting', 'wrong_settings']
+__all__ = ['Setting', 'Settings', 'check_kind', 'setting', 'settings_of', 'with_settings', 'wrong_settings']
 
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
@@ -20,6 +26,20 @@ Range = tuple[str, Callable[[Any], bool]]
 BELOW_ONE: Range = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 NOT_NEGATIVE: Range = ('a finite number of at least 0', lambda v: v >= 0)
 POSITIVE: Range = ('a positive number', lambda v: v > 0)
+
+# The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
+MOST_UNITS = 65_536
+MOST_LAYERS = 256
+
+
+def sizes(most: int) -> Range:
+  """Returns what the sizes of up to `most` layers must be."""
+
+  def holds(value):
+    return 1 <= len(value) <= most and all(is_integer(size) and 1 <= size <= MOST_UNITS for size in value)
+
+  return f'1 to {most} integers from 1 to {MOST_UNITS}', holds
+
 
 # What a value must be, and whether it is, for each type of setting.
 _KINDS: dict[type, Range] = {
@@ -31,42 +51,99 @@ _KINDS: dict[type, Range] = {
 }
 
 
-def setting(
-  default: Any,
-  description: str,
-  minimum: float | None = None,
-  maximum: float | None = None,
-  *,
-  kind: type | None = None,
-  choices: Collection[str] | None = None,
-  must: Range | None = None,
-  short: bool = False,
-  free: bool = False,
-  training_only: bool = False,
-) -> Any:
-  """Declares a field of `Settings`.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What a setting means, and which values it may have.
 
-  Args:
-    default: The default. A setting with the default None may be None.
-    description: What it means, for the help of the programs.
-    minimum, maximum: The range of a number. None leaves an end open.
-    kind: Type of the values, by default the default's.
-    choices: The texts that are allowed.
-    must: What else a value must be, in words, and the function that tells whether it is.
-    short: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
-    free: Whether a run that is resumed may change it.
-    training_only: Whether only a training uses a setting of a term, so that `flowgan_tf.objectives.make` refuses it.
+  `setting` makes a field of `Settings` with it. A function that builds generators or critics has it in the annotation
+  of a keyword, whose default is the setting's:
+
+  ```python
+  filters: Annotated[int, fg.flows.Setting('Filters of the convolutions.', 1, 1024)] = 8
+  ```
+  """
+
+  description: str  #: What it means, for the help of the programs.
+  minimum: float | None = None  #: The smallest number; None leaves this end open.
+  maximum: float | None = None  #: The largest number; None leaves this end open.
+  _: dataclasses.KW_ONLY
+  kind: type = object  #: Type of the values, by default the default's.
+  choices: Collection[str] | None = None  #: The texts that are allowed.
+  must: Range | None = None  #: What else a value must be, in words, and the function that tells whether it is.
+  short: bool = False  #: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
+  free: bool = False  #: Whether a run that is resumed may change it.
+  #: Whether only a training uses a setting of a term, so that `flowgan_tf.objectives.make` refuses it.
+  training_only: bool = False
+  default: Any = None  #: The default. A setting with the default None may be None.
+
+  def with_default(self, default: Any) -> Setting:
+    """Returns the setting with a default.
+
+    Raises:
+      UsageError: If the type is unknown, or a range is given although the type is not a number.
+    """
+    kind = type(default) if self.kind is object else self.kind
+    check('kind', kind, 'bool, int, float, str or tuple; a default of None needs one', kind in _KINDS)
+    is_ranged = (self.minimum, self.maximum) != (None, None)
+    expected = f'left out, like `maximum`, for a {kind.__name__}'
+    check('minimum', self.minimum, expected, not is_ranged or kind in (int, float))
+    return dataclasses.replace(self, default=default, kind=kind)
+
+  @property
+  def values(self) -> str:
+    """The values that it may have, in words."""
+    if self.choices is not None:
+      own = ', or your own' if isinstance(self.choices, Registry) else ''
+      return ', '.join(f'`{choice}`' for choice in self.choices) + own
+    if self.must is not None:
+      return self.must[0]
+    if (self.minimum, self.maximum) != (None, None):
+      return ' to '.join('any' if end is None else f'{end:,}' for end in (self.minimum, self.maximum))
+    return 'names with commas between them' if self.kind is tuple else _KINDS[self.kind][0]
+
+  def check(self, name: str, value: Any) -> None:
+    """Checks a value; raises a `UsageError` that names the setting."""
+    if value is None and self.default is None:
+      return
+    check_kind(name, value, self.kind)
+    if isinstance(self.choices, Registry):
+      self.choices[value]  # It imports a plug-in, or refuses what is not a plug-in.
+    elif self.choices is not None:
+      check_choice(name, value, self.choices)
+    if self.must is not None:
+      expected, holds = self.must
+      if isinstance(value, str | bool | tuple | list):
+        check(name, value, expected, holds(value))
+      else:
+        check_number(name, value, expected, holds)
+    if self.kind in (int, float):
+      self._check_range(name, value)
+
+  def _check_range(self, name, value):
+    given = self.minimum is not None, self.maximum is not None
+    of_ends = {(True, True): 'from {} to {}', (True, False): 'of at least {}', (False, True): 'of at most {1}'}
+    ends = of_ends.get(given, '').format(self.minimum, self.maximum)
+    least, most = (self.minimum if given[0] else -math.inf), (self.maximum if given[1] else math.inf)
+    what = 'an integer' if self.kind is int else 'a finite number'
+    check_number(name, value, f'{what} {ends}'.rstrip(), lambda v: least <= v <= most)
+
+
+def setting(default: Any, description: str, *range_: float | None, **declared: Any) -> Any:
+  """Declares a field of `Settings`: its default, and what `Setting` takes.
+
+  ```python
+  few: int = fg.objectives.setting(10, 'Samples.', 1, 10**6)
+  ```
 
   Raises:
     UsageError: If the type is unknown, or a range is given although the type is not a number. The class that has the
       field refuses a default that is not allowed.
   """
-  kind = kind or type(default)
-  metadata = dict(locals())
-  check('kind', kind, 'bool, int, float, str or tuple; a default of None needs one', kind in _KINDS)
-  is_ranged = (minimum, maximum) != (None, None)
-  check('minimum', minimum, f'left out, like `maximum`, for a {kind.__name__}', not is_ranged or kind in (int, float))
-  return dataclasses.field(default=default, metadata=metadata)
+  return _field(Setting(description, *range_, **declared), default)
+
+
+def _field(declared, default):
+  return dataclasses.field(default=default, metadata={'setting': declared.with_default(default)})
 
 
 def check_kind(name: str, value: Any, kind: type) -> None:
@@ -91,25 +168,26 @@ class Settings:
   def __init_subclass__(cls):
     super().__init_subclass__()
     for name, field in vars(cls).items():
-      if isinstance(field, dataclasses.Field) and 'kind' in field.metadata:
-        _check(name.rstrip('_'), field.default, field)
+      if isinstance(field, dataclasses.Field) and (declared := field.metadata.get('setting')):
+        taken = hasattr(Settings, name)
+        check(name, field.default, 'a setting with another name than a method of `Settings`', not taken)
+        declared.check(_shown(name), field.default)
         is_float = vars(cls).get('__annotations__', {}).get(name) in (float, 'float')
-        check(name, field.default, 'a float such as 0.0', not is_float or field.metadata['kind'] is float)
+        check(name, field.default, 'a float such as 0.0', not is_float or declared.kind is float)
 
   def __post_init__(self):
-    for name, field in self.fields():
-      _check(name, getattr(self, field.name), field)
+    for field in dataclasses.fields(self):
+      field.metadata['setting'].check(_shown(field.name), getattr(self, field.name))
 
   @classmethod
-  def fields(cls) -> Iterator[tuple[str, dataclasses.Field]]:
-    """Yields each setting's name and field."""
-    for field in dataclasses.fields(cls):
-      yield field.name.rstrip('_'), field
+  def declared(cls) -> dict[str, Setting]:
+    """Returns the settings by name."""
+    return {_shown(field.name): field.metadata['setting'] for field in dataclasses.fields(cls)}
 
   @classmethod
   def of(cls, values: Mapping[str, Any]) -> Self:
     """Takes the settings of this part out of more, such as a configuration, and checks each by itself."""
-    return cls(**{field.name: values[name] for name, field in cls.fields()})
+    return cls(**{field.name: values[_shown(field.name)] for field in dataclasses.fields(cls)})
 
   @classmethod
   def check(cls, config: Any) -> None:
@@ -128,32 +206,80 @@ def wrong_settings(part: Any) -> str:
     return 'its `Settings` must be a subclass of `Settings` of the same package as `setting`'
   if '__dataclass_fields__' not in vars(kind):
     return 'its `Settings` must be below @dataclasses.dataclass(frozen=True, kw_only=True)'
-  bare = [field.name for field in dataclasses.fields(kind) if 'kind' not in field.metadata]
+  bare = [field.name for field in dataclasses.fields(kind) if 'setting' not in field.metadata]
   return f'its setting `{bare[0]}` must be made by `setting(...)`' if bare else ''
 
 
-def _check(name, value, field):
-  metadata = field.metadata
-  if value is None and field.default is None:
-    return
-  check_kind(name, value, metadata['kind'])
-  if isinstance(metadata['choices'], Registry):
-    metadata['choices'][value]  # It imports a plug-in, or refuses what is not a plug-in.
-  elif metadata['choices'] is not None:
-    check_choice(name, value, metadata['choices'])
-  if metadata['must'] is not None:
-    expected, holds = metadata['must']
-    if isinstance(value, str | bool | tuple | list):
-      check(name, value, expected, holds(value))
-    else:
-      check_number(name, value, expected, holds)
-  if metadata['kind'] in (int, float):
-    _check_range(name, value, metadata['kind'], metadata['minimum'], metadata['maximum'])
+def _shown(name):
+  return name[:-1] if keyword.iskeyword(name[:-1]) else name
 
 
-def _check_range(name, value, kind, minimum, maximum):
-  of_ends = {(True, True): 'from {} to {}', (True, False): 'of at least {}', (False, True): 'of at most {1}'}
-  ends = of_ends.get((minimum is not None, maximum is not None), '').format(minimum, maximum)
-  least, most = (-math.inf if minimum is None else minimum), (math.inf if maximum is None else maximum)
-  what = 'an integer' if kind is int else 'a finite number'
-  check_number(name, value, f'{what} {ends}'.rstrip(), lambda v: least <= v <= most)
+# What precision and data determine are arguments of a builder, but not settings.
+_FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape')
+
+
+def _keywords(build: Callable) -> dict[str, tuple[inspect.Parameter, Any]]:
+  """Returns the keywords of a builder that are settings, each with what its annotation means."""
+  own = inspect.unwrap(build)
+  parameters = inspect.signature(own).parameters
+  found = {n: p for n, p in parameters.items() if p.kind == p.KEYWORD_ONLY and n not in _FROM_ELSEWHERE}
+  written = {name: p.annotation for name, p in found.items() if p.annotation is not p.empty}
+  # Other annotations, such as the return type, may need TensorFlow.
+  scope = getattr(own, '__globals__', None) or getattr(inspect.getmodule(own), '__dict__', {})
+  hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=written), scope, include_extras=True)
+  return {name: (parameter, hints.get(name)) for name, parameter in found.items()}
+
+
+def _declaration(hint: Any) -> Setting | None:
+  return next((part for part in getattr(hint, '__metadata__', ()) if isinstance(part, Setting)), None)
+
+
+@functools.cache
+def settings_of(build: Callable) -> type[Settings]:
+  """Returns the settings of a function that builds generators or critics, from its keywords.
+
+  A keyword without a `Setting` in its annotation is a setting of any value of its default's type.
+
+  Raises:
+    UsageError: If a keyword has no default of a type that a setting can have, or one that its `Setting` refuses.
+  """
+  owner, fields = getattr(build, '__name__', 'builder'), []
+  for name, (parameter, hint) in _keywords(build).items():
+    shown = 'no default' if parameter.default is parameter.empty else parameter.default
+    expected = 'a keyword whose default is True, False, a number, a text or a tuple'
+    check(f'{owner}.{name}', shown, expected, type(parameter.default) in _KINDS)
+    declared = _declaration(hint) or Setting(f'The argument `{name}` of `{owner}`.')
+    fields.append((name, getattr(hint, '__origin__', Any), _field(declared, parameter.default)))
+  made = dataclasses.make_dataclass('Settings', fields, bases=(Settings,), frozen=True, kw_only=True)
+  made.__doc__ = f'The arguments of `{owner}`.'
+  return made
+
+
+F = TypeVar('F', bound=Callable)
+
+
+def with_settings(build: F) -> F:
+  """Decorates a function that builds generators or critics: checks each keyword that declares a `Setting`.
+
+  The section `Args` of its docstring needs only the other arguments. The settings are added to it.
+  """
+  keywords = _keywords(build)
+  declared = {n: found.with_default(p.default) for n, (p, hint) in keywords.items() if (found := _declaration(hint))}
+
+  @functools.wraps(build)
+  def checked(*args, **kwargs):
+    for name in declared.keys() & kwargs.keys():
+      declared[name].check(name, kwargs[name])
+    return build(*args, **kwargs)
+
+  lines = [f'{name}: {s.description} Default: {s.default!r}; allowed: {s.values}.' for name, s in declared.items()]
+  filled = [textwrap.fill(line, 118, initial_indent='  ', subsequent_indent='    ') for line in lines]
+  before, args, after = inspect.cleandoc(build.__doc__ or '').partition('\nArgs:\n')
+  others, blank, rest = after.partition('\n\n')
+  checked.__doc__ = before + args + '\n'.join([others, *(filled if args else ())]) + blank + rest
+  # The help shows the types of the keywords without their declarations.
+  signature = inspect.signature(build)
+  types_of = {name: keywords[name][1].__origin__ for name in declared}
+  shown = [p.replace(annotation=types_of.get(p.name, p.annotation)) for p in signature.parameters.values()]
+  vars(checked)['__signature__'] = signature.replace(parameters=shown)
+  return typing.cast(F, checked)

@@ -1,7 +1,6 @@
 """Couplings: a network reads one part of the event, and chooses a bijector of the other part."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,11 +21,11 @@ class Coupling(VariableBijector, OnePassBijector):
   y_changed = f(x_changed; conditioner(x_kept))         log|det dy/dx| = sum log f'
   ```
 
-  `inner` turns the outputs of the conditioner into the bijector `f` of single numbers. It may be any function that
-  returns a bijector of TFP:
+  `inner` turns the output of the conditioner into `f`, a bijector of single numbers:
 
   ```python
-  def arcsinh(skewness, tail):
+  def arcsinh(params):
+    skewness, tail = tf.split(params, 2, axis=-1)
     return tfp.bijectors.SinhArcsinh(skewness, tf.exp(tf.tanh(tail)))
 
 
@@ -52,7 +51,7 @@ class Coupling(VariableBijector, OnePassBijector):
     self,
     conditioner: keras.Layer | tf.Module,
     mask: masks.Mask | np.ndarray,
-    inner: Callable[..., tfp.bijectors.Bijector],
+    inner: Callable[[tf.Tensor], tfp.bijectors.Bijector],
     outputs: int,
     name: str = 'coupling',
     condition_shape: Sequence[int] | None = None,
@@ -62,11 +61,10 @@ class Coupling(VariableBijector, OnePassBijector):
     Args:
       conditioner: A Keras layer, or a `tf.Module` called as `conditioner(x, training=...)`. It gets the kept part,
         `[..., *mask.kept_shape]`, and returns `outputs` numbers for each entry of the changed part: the shape of that
-        part, `[..., *mask.changed_shape]`, with a last axis that is `outputs` times as long. The first output of all
-        entries comes first.
+        part, `[..., *mask.changed_shape]`, with a last axis that is `outputs` times as long.
       mask: A `masks.Mask`, or an array of the event's shape with 1 for the kept entries and 0 for the changed ones.
-      inner: A function of `outputs` tensors `[..., *mask.changed_shape]`. It returns a `tfb.Bijector` of single
-        numbers, or an object with the methods `forward_and_log_det(x)` and `inverse_and_log_det(y)`. Where the changed
+      inner: A function of what the conditioner returns; `tf.split(params, outputs, axis=-1)` makes `outputs` tensors
+        of it, each of the shape of the changed part. It returns a `tfb.Bijector` of single numbers. Where the changed
         part has the shape of the event, the bijector also meets zeros in place of the kept part. It must be finite and
         smooth there, too, but its results there are left out. If it has variables, it must be a `tf.Module`.
       outputs: Number of outputs for each entry of the changed part.
@@ -115,15 +113,16 @@ class Coupling(VariableBijector, OnePassBijector):
   def _inverse_and_log_det(self, y, training=False, condition=None):
     return self._apply('inverse', y, training, condition)
 
-  def given(self, kept: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None) -> Any:
+  def inner_bijector(
+    self, kept: tf.Tensor, training: bool = False, condition: tf.Tensor | None = None
+  ) -> tfp.bijectors.Bijector:
     """Returns what `inner` returns for a kept part `[..., *mask.kept_shape]`: the bijector `f` of the changed part.
 
     Raises:
       UsageError: If `inner` does not return a bijector of single numbers, or the conditioner returns another shape.
     """
-    bijector = self._inner(*tf.split(self._output(kept, training, condition), self._outputs, axis=-1))
-    is_bijector = isinstance(bijector, tfp.bijectors.Bijector)
-    suits = bijector.forward_min_event_ndims == 0 if is_bijector else hasattr(type(bijector), 'forward_and_log_det')
+    bijector = self._inner(self._output(kept, training, condition))
+    suits = isinstance(bijector, tfp.bijectors.Bijector) and bijector.forward_min_event_ndims == 0
     check('inner', type(bijector).__name__, 'a function that returns a bijector of single numbers', suits)
     return bijector
 
@@ -131,12 +130,9 @@ class Coupling(VariableBijector, OnePassBijector):
     if not x.dtype.is_floating:  # A shift would be rounded to an integer.
       raise UsageError(f'{self.name} expects floating-point numbers. Got: input of type {x.dtype.name}.')
     kept, changed = self._mask.split(x)
-    bijector = self.given(kept, training, condition)
-    if isinstance(bijector, tfp.bijectors.Bijector):
-      y = getattr(bijector, direction)(changed)
-      log_det = getattr(bijector, f'{direction}_log_det_jacobian')(changed, event_ndims=0)
-    else:
-      y, log_det = getattr(bijector, f'{direction}_and_log_det')(changed)
+    bijector = self.inner_bijector(kept, training, condition)
+    y = getattr(bijector, direction)(changed)
+    log_det = getattr(bijector, f'{direction}_log_det_jacobian')(changed, event_ndims=0)
     expected = f'a function that returns a bijector of single numbers, which keeps the shape {changed.shape}'
     check('inner', y.shape, expected, y.shape.is_compatible_with(changed.shape))
     shape = self._mask.changed_shape
@@ -165,16 +161,6 @@ class Coupling(VariableBijector, OnePassBijector):
     return tf.cast(output, kept.dtype)
 
 
-class _Shift(NamedTuple):
-  shift: tf.Tensor
-
-  def forward_and_log_det(self, x):
-    return x + self.shift, tf.zeros([], x.dtype)
-
-  def inverse_and_log_det(self, y):
-    return y - self.shift, tf.zeros([], y.dtype)
-
-
 class AdditiveCoupling(Coupling):
   """Shifts one part of the event by a function of the other part.
 
@@ -198,17 +184,20 @@ class AdditiveCoupling(Coupling):
     condition_shape: Sequence[int] | None = None,
   ):
     """Builds the coupling, whose conditioner returns one number, `t`, for each changed one; see `Coupling`."""
-    super().__init__(conditioner, mask, _Shift, 1, name, condition_shape)
+    super().__init__(conditioner, mask, tfp.bijectors.Shift, 1, name, condition_shape)
 
 
-class _Affine(NamedTuple):
-  shift: tf.Tensor
-  log_scale: tf.Tensor
+class _Affine(OnePassBijector):
+  """Without the sums of log-determinants that a `tfb.Chain` of a shift and a scale would compute."""
 
-  def forward_and_log_det(self, x):
+  def __init__(self, shift, log_scale):
+    self.shift, self.log_scale = shift, log_scale
+    super().__init__(forward_min_event_ndims=0, name='affine')
+
+  def _forward_and_log_det(self, x):
     return x * tf.exp(self.log_scale) + self.shift, self.log_scale
 
-  def inverse_and_log_det(self, y):
+  def _inverse_and_log_det(self, y):
     return (y - self.shift) * tf.exp(-self.log_scale), -self.log_scale
 
 
@@ -252,13 +241,15 @@ class AffineCoupling(Coupling):
     check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
     check_number('initial_scale', initial_scale, 'a number from -1e30 to 1e30', lambda v: abs(v) <= 1e30)
     with tf.name_scope(name) as name:
-      super().__init__(conditioner, mask, self._bounded, 2, name, condition_shape)
+      super().__init__(conditioner, mask, self._affine, 2, name, condition_shape)
       self._bound = float(log_scale_bound)
       # The precision of the network's weights, which are float32 under mixed policies.
       dtype = self._conditioner.trainable_variables[0].dtype
       self._scale = tf.Variable(tf.constant(initial_scale, dtype), name='scale')
       self._offset = tf.Variable(tf.zeros((), dtype), name='offset')
 
-  def _bounded(self, shift, h):
+  def _affine(self, params):
+    shift, h = tf.split(params, 2, axis=-1)
     scale, offset = tf.cast(self._scale, h.dtype), tf.cast(self._offset, h.dtype)
-    return _Affine(shift, self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound))
+    log_scale = self._bound * tf.tanh((scale * tf.tanh(h) + offset) / self._bound)
+    return _Affine(shift, log_scale)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from flowgan_tf.base.errors import check_integer, check_number
 from flowgan_tf.bijectors import masks
-from flowgan_tf.bijectors.base import clip
+from flowgan_tf.bijectors.base import OnePassBijector, clip
 from flowgan_tf.bijectors.coupling import Coupling
 
 _LEAST = 1e-3  # width or height of a bin, as a share of the range, and slope at a knot
@@ -60,10 +59,12 @@ class SplineCoupling(Coupling):
     self._bins, self._bound = int(bins), float(bound)
     super().__init__(conditioner, mask, self._spline, 3 * self._bins - 1, name, condition_shape)
 
-  def _spline(self, *outputs):
-    # As a matrix, because a softmax on a CPU takes at most five axes.
-    outputs = tf.stack([tf.reshape(output, [-1]) for output in outputs], axis=-1)
-    widths, heights, slopes = tf.split(outputs, [self._bins, self._bins, self._bins - 1], axis=-1)
+  def _spline(self, params):
+    # As a matrix with a row for each number, because a softmax on a CPU takes at most five axes.
+    outputs = 3 * self._bins - 1
+    of_channels = tf.reshape(params, [-1, outputs, self._mask.changed_shape[-1]])
+    params = tf.reshape(tf.transpose(of_channels, [0, 2, 1]), [-1, outputs])
+    widths, heights, slopes = tf.split(params, [self._bins, self._bins, self._bins - 1], axis=-1)
     end = tf.ones_like(widths[..., :1])
     slopes = _LEAST + tf.nn.softplus(slopes + math.log(math.expm1(1 - _LEAST)))
     knots = []
@@ -73,22 +74,21 @@ class SplineCoupling(Coupling):
     return _Spline(*knots, tf.concat([end, slopes, end], axis=-1), self._bound)
 
 
-class _Spline(NamedTuple):
+class _Spline(OnePassBijector):
   """A spline of each number, by its knots `x` and `y` and the slopes there, `[numbers, bins + 1]`.
 
   `tfb.RationalQuadraticSpline` is slower, as it searches again for the log-det. It returns NaN where rounding makes a
   discriminant negative, and its gradients are NaN for large numbers.
   """
 
-  x: tf.Tensor
-  y: tf.Tensor
-  slope: tf.Tensor
-  bound: float
+  def __init__(self, x, y, slope, bound):
+    self.x, self.y, self.slope, self.bound = x, y, slope, bound
+    super().__init__(forward_min_event_ndims=0, name='spline')
 
-  def forward_and_log_det(self, x):
+  def _forward_and_log_det(self, x):
     return self._apply(x, inverse=False)
 
-  def inverse_and_log_det(self, y):
+  def _inverse_and_log_det(self, y):
     return self._apply(y, inverse=True)
 
   def _apply(self, v, inverse):

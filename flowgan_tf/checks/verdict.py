@@ -95,18 +95,23 @@ def _findings(target: Target, given: Any, levels: int | None, seed: int) -> list
         return [*found, *wrong]
       found += check_bijector(part, only_round_trips=each is target and target.wide is not None)
   if target.distribution is not None:
-    found += densities.check_density(target, first, seed)
-    log_prob = target.log_prob(values)
-    found.append(images.check_finite(log_prob, target.interval is not None))
-    samples = target.sample(_SAMPLES, seed)
-    if target.interval is not None:
-      found += images.check_support(target, first, np.asarray(samples))
-    if grey is not None:
-      levels_of, count = grey
-      found += images.check_noise(target, levels_of, count, seed)
-    if inside:
-      found.append(images.check_ranks(log_prob, target.log_prob(samples)))
+    found += _of_density(target, values, grey, inside, seed)
   return found
+
+
+def _of_density(target, values, grey, inside, seed):
+  """Yields what the density says of values, and of samples of the flow."""
+  first = tf.constant(values[:_VALUES])
+  yield from densities.check_density(target, first, seed)
+  log_prob = target.log_prob(values)
+  yield images.check_finite(log_prob, target.interval is not None)
+  samples = target.sample(_SAMPLES, seed)
+  if target.interval is not None:
+    yield from images.check_support(target, first, np.asarray(samples))
+  if grey is not None:
+    yield from images.check_noise(target, *grey, seed)
+  if inside:
+    yield images.check_ranks(log_prob, target.log_prob(samples))
 
 
 def _as_values(target, given, levels, seed, are_images):

@@ -28,10 +28,8 @@ bin/train --config=configs/mnist.py:jet_label_hybrid --workdir=runs/mnist-jet-la
 bin/train --config=configs/mnist.py:jet_class --workdir=runs/mnist-jet-class
   50 minutes in bfloat16, beside other work: accuracy of p(y | x) 98.3 %, test NLL -3,380 nats
 
-`few_labels` trains with 1,000 labels. `larger` and `larger_hybrid` draw images of 28x28 pixels, given 7x7:
+`larger` and `larger_hybrid` draw images of 28x28 pixels, given 7x7:
 
-bin/train --config=configs/mnist.py:few_labels --workdir=runs/mnist-few-mle
-  5 minutes in bfloat16: accuracy of p(y | x) 95.8 %, test NLL -3,234 nats, FID 15
 bin/train --config=configs/mnist.py:larger --workdir=runs/mnist-larger-mle
   26 minutes in bfloat16, beside other work: test NLL -3,700 nats given 7x7 pixels, FID 22, consistency 39 dB
 bin/train --config=configs/mnist.py:larger_hybrid --workdir=runs/mnist-larger-hybrid
@@ -88,7 +86,6 @@ from flowgan_tf.runs.config import default_config
 # Flows
 _NICE = {'jit': True, 'nice.components': 100, 'jet.components': 300}  # 300 with --generator=jet
 _NICE_ONE = {'jit': True}
-_FEW_LABELS = {'condition': 'label', 'labelled': 1000, 'spread_labels': True, 'nice.condition_networks': False}
 _JET = {'generator': 'jet', 'jet.components': 300}
 _JET_LABEL = {'generator': 'jet', 'jet.components': 300, 'condition': 'label'}
 _JET_CLASS = {'generator': 'jet', 'jet.components': 50, 'condition': 'label', 'jet.condition_networks': False}
@@ -160,7 +157,6 @@ VARIANTS = {
   'hybrid': (_NICE, _NICE_HYBRID, _start('mle')),
   'adversarial': (_NICE, _ADVERSARIAL),
   'transport': (_NICE, _ADVERSARIAL, {'transport_weight': 100.0}),
-  'few_labels': (_NICE, _FEW_LABELS, _NICE_TRAINING, {'objective': 'mle', 'steps': 2000, 'class_weight': 10.0}),
   'one': (_NICE_ONE, _NICE_TRAINING, {'objective': 'mle', 'steps': 7500}),
   'one_hybrid': (_NICE_ONE, _NICE_HYBRID, _CONSTANT_RATES, _start('one-mle'), {'lambda': 0.002, 'steps': 4000}),
   'one_low': (
@@ -232,9 +228,9 @@ def get_config(variant: str = 'default') -> config_dict.ConfigDict:
     variant: 'default', NICE with a prior of several components, layer norm, networks that return zero in a new flow,
       averaged weights and learning rates that fall to zero; 'hybrid', which starts from such a run, with a relativistic
       critic; 'adversarial', this critic alone, from a new flow; 'transport', the same with a cost of the transport from
-      noise to samples; 'few_labels', NICE with 1,000 labels; 'one', 'one_hybrid' and 'one_low', NICE with the paper's
-      prior; 'jet', Jet with pseudo-labels; 'jet_label', the same given the label of each image; 'jet_one_shift',
-      'jet_one', 'jet_one_hybrid' and 'jet_one_long', one component and histograms of the pixels; 'jet_class', whose
+      noise to samples; 'one', 'one_hybrid' and 'one_low', NICE with the paper's prior; 'jet', Jet with pseudo-labels;
+      'jet_label', the same given the label of each image; 'jet_one_shift', 'jet_one', 'jet_one_hybrid' and
+      'jet_one_long', one component and histograms of the pixels; 'jet_class', whose
       p(y | x) classifies images; 'larger', Jet given the image at a quarter of its resolution; 'paper', NICE with what
       the paper's code has instead: one component, batch norm with one mean and variance for all features, normal
       initial weights, constant learning rates, and one batch for all critic steps. The names that end with 'hybrid',

@@ -1,7 +1,6 @@
 """Images and tables in NumPy's files: .npz files, and folders of .npy files, whose images may exceed memory."""
 
 import contextlib
-import errno
 import functools
 import logging
 import math
@@ -13,7 +12,6 @@ import tempfile
 import textwrap
 import zipfile
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -22,14 +20,12 @@ from flowgan_tf.base.files import (
   make_writable,
   raise_unless_damaged,
   read_arrays,
-  read_shape,
   refusal_named,
   remove_left_behind,
   sync,
 )
 from flowgan_tf.data.dataset import (
   Dataset,
-  Split,
   all_labelled,
   as_finite,
   check_conditions,
@@ -39,6 +35,7 @@ from flowgan_tf.data.dataset import (
   make_dataset,
   three_way,
 )
+from flowgan_tf.data.split import Split, StoredImages, map_array
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,51 +47,6 @@ _CLASS_NAMES = 'class_names'  # an array of texts, beside labels
 
 # Images that take fewer bytes are loaded, because TensorFlow gathers a batch from memory without Python.
 IN_MEMORY = 2**30
-
-
-class StoredImages:
-  """The images of an .npy file, which are read when they are indexed.
-
-  It replaces the array `[n, height, width, channels]` wherever code only indexes the first axis. Each read maps the
-  file anew: a map that stays open would keep every page ever read in the memory of the process. The header is read
-  once, since Python 3.11 may fail when several threads parse headers (python/cpython#106905).
-
-  Attributes:
-    path: The file.
-    shape: `(n, height, width, channels)`.
-    dtype: Always uint8.
-  """
-
-  dtype = np.dtype(np.uint8)
-
-  def __init__(self, path: str | os.PathLike):
-    """Opens a file, and reads only its header.
-
-    Raises:
-      UsageError: If the file cannot be read, or does not hold uint8 images `[n, height, width, 1 or 3]`.
-    """
-    self.path = os.path.abspath(path)
-    images = map_array(pathlib.Path(path))
-    self.shape = images.shape
-    self._offset = images.offset
-    self._order: Literal['C', 'F'] = 'C' if images.flags.c_contiguous else 'F'
-    if images.dtype != self.dtype or len(self.shape) != 4 or self.shape[3] not in (1, 3) or images.size == 0:
-      raise UsageError(f'{path}: expected uint8 [n, height, width, 1 or 3], got {images.dtype} {list(self.shape)}')
-
-  def __len__(self) -> int:
-    return self.shape[0]
-
-  def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
-    """Reads images."""
-    try:
-      images = np.memmap(self.path, self.dtype, 'r', self._offset, self.shape, self._order)
-    except (OSError, ValueError) as error:  # It was removed or cut since it was opened.
-      raise OSError(errno.EIO, os.strerror(errno.EIO), self.path) from error
-    return np.array(images[index])
-
-  def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-    """Reads all images."""
-    return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def is_array_folder(path: str | os.PathLike) -> bool:
@@ -127,19 +79,6 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
     splits[part] = Split(images[:] if math.prod(images.shape) < IN_MEMORY else images, labels, conditions)
   named = load_array(class_names) if class_names.name in names else None
   return make_dataset(str(folder), folder.resolve().name, **splits, class_names=named)
-
-
-def map_array(path: pathlib.Path) -> np.memmap:
-  """Returns the array of an .npy file, which stays in the file."""
-  if not path.is_file():  # Opening a pipe would wait for its other end.
-    raise UsageError(f'{path}: not a regular file')
-  try:
-    with path.open('rb') as file:
-      read_shape(file, path.stat().st_size)
-    return np.load(path, mmap_mode='r')
-  except Exception as error:  # A damaged file can raise anything.
-    raise_unless_damaged(path, error)
-    raise UsageError(f'{path}: not a readable .npy file ({type(error).__name__})') from error
 
 
 def load_array(path: pathlib.Path) -> np.ndarray:

@@ -1,37 +1,33 @@
-"""What a generator is conditioned on: labels or vectors that come with the images, or parts of the images."""
+"""What a generator is conditioned on: labels or vectors that come with the images, or parts of the images.
+
+A kind of condition is a class below and a line of `CONDITIONS`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import tf
-from flowgan_tf.data.dataset import Dataset, Split, take
+from flowgan_tf.data.split import Split, take
 from flowgan_tf.flows.classes import class_name
 
-# The kinds of conditions, as the setting `condition` names them; '' means no condition.
-EXPECTED = "'label', 'vector', 'low_resolution:N' with an N of at least 2, 'mask:half' or empty"
 _AT_ONCE = 2**22  # values of images whose conditions are computed together
 
 
-def is_kind(kind: str) -> bool:
-  """Whether there is such a kind of condition."""
-  return bool(re.fullmatch(r'(label|vector|low_resolution:([2-9]|[1-9]\d{1,3})|mask:half)?', kind))
+Data = Any  # a `Dataset`, whose file imports this one
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-  """One kind of condition for the images of a data set, or none, which is false.
+  """A condition of the images of a data set; this class itself stands for none, and is false."""
 
-  Conditions that are computed from an image see its grey levels without the noise of dequantisation. So they do not
-  depend on that noise, and p(x | c) remains the density of a discrete image with noise.
-  """
-
-  kind: str  #: The setting `condition`, such as 'label' or 'low_resolution:4'; '' for a generator without conditions.
+  kind: str = ''  #: The setting `condition`, such as 'low_resolution:4'; '' for none.
   levels: int | None = None  #: Number of grey levels of the images; None for a table.
   image_shape: tuple[int, ...] = ()  #: `(height, width, channels)`, or `(d,)` for a table.
   classes: int | None = None  #: Number of classes, for labels.
@@ -39,8 +35,22 @@ class Condition:
   shape: tuple[int, ...] | None = None  #: Shape of one condition, if it is not a label.
   label: int | None = None  #: The only class that is looked at; None for all.
 
+  written: ClassVar[str] = 'empty'  #: How the setting is written.
+  options: ClassVar[str] = ''  #: A regular expression of what follows the name in the setting.
+  has_marginal: ClassVar[bool] = True  #: Whether a flow has a density p(x) without the condition, a sum over classes.
+  comes_from_image: ClassVar[bool] = False  #: Whether `reduce` computes it, as for super-resolution and inpainting.
+  rows: ClassVar[str] = ''  #: What the rows of a grid of samples are.
+
+  def __post_init__(self):
+    check('kind', self.kind, f'that of a {type(self).__name__}', kind_of(self.kind) is type(self))
+
   def __bool__(self) -> bool:
     return bool(self.kind)
+
+  @classmethod
+  def of_data(cls, kind: str, data: Data) -> Self:
+    """Returns the condition that a setting describes; a `UsageError` says if the data do not have it."""
+    return cls(kind, data.levels, tuple(data.image_shape))
 
   @property
   def arguments(self) -> dict[str, object]:
@@ -54,41 +64,17 @@ class Condition:
     return self.shape if self.classes is None else (self.classes,)
 
   @property
-  def has_marginal(self) -> bool:
-    """Whether a flow has a density p(x) without the condition: with classes, the sum over them."""
-    return self.kind in ('', 'label')
+  def title(self) -> str:
+    """The condition of densities and samples in a few words; '' for none."""
+    return self.kind
 
-  @property
-  def comes_from_image(self) -> bool:
-    """Whether the condition is computed from the image, as for super-resolution and inpainting."""
-    return self.kind not in ('', 'label', 'vector')
-
-  @property
-  def given(self) -> str:
-    """What densities and samples are given, in a few words; '' for nothing."""
-    classes = 'all classes' if self.label is None else f'class {class_name(self.label, self.class_names)}'
-    return classes if self.classes else self.kind
-
-  def reduce(self, images: tf.Tensor) -> tf.Tensor:
-    """Returns the part of images in [0, 1] that a condition shows: floats `[n, *shape]`; see `comes_from_image`."""
-    check('condition', self.kind, 'computed from the image, as low resolution is', self.comes_from_image)
-    name, _, factor = self.kind.partition(':')
-    if name == 'low_resolution':
-      return tf.nn.avg_pool2d(images, int(factor), int(factor), 'VALID')
-    # The lower half is hidden.
-    height = images.shape[1]
-    return images * tf.cast(tf.range(height) < (height + 1) // 2, images.dtype)[:, tf.newaxis, tf.newaxis]
-
-  def of_grey_levels(self, grey_levels: tf.Tensor) -> tf.Tensor:
-    """Returns the conditions of integer images, from the middle of each grey level."""
-    return self.reduce((tf.cast(grey_levels, tf.float32) + 0.5) / self.levels)
+  def describe(self, data: Data) -> list[str]:
+    """Returns lines that say what the generator is given."""
+    return []
 
   def stored(self, split: Split) -> np.ndarray | None:
     """Returns the conditions of a split that are not computed from images: int32 labels or float32 vectors."""
-    array, dtype = {'label': (split.labels, np.int32), 'vector': (split.conditions, np.float32)}.get(
-      self.kind, (None, None)
-    )
-    return None if array is None else array.astype(dtype)
+    return None
 
   def of_split(self, split: Split, n: int | None = None) -> np.ndarray | None:
     """Returns the conditions of the first `n` images of a split, or again if there are fewer; None without any."""
@@ -96,35 +82,252 @@ class Condition:
 
   def of_rows(self, split: Split, rows: np.ndarray) -> np.ndarray | None:
     """Returns the conditions of some images of a split, by their positions; None without any."""
-    if not self.comes_from_image:
-      return take(self.stored(split), rows)
+    return take(self.stored(split), rows)
+
+  def of_images(self, images: np.ndarray) -> np.ndarray | None:
+    """Returns the conditions that dequantised images have without a split: what they show, or the only class."""
+    return None
+
+  def draw(self, n: int, seed: int, split: Split, class_probs: tf.Tensor | None) -> np.ndarray | None:
+    """Draws conditions for samples, `[n, ...]`: labels by their probabilities, and others from images of a split."""
+    return self.of_rows(split, np.random.default_rng(seed).integers(len(split), size=n))
+
+  def reduce(self, images: tf.Tensor) -> tf.Tensor:
+    """Returns the part of images in [0, 1] that a condition shows: floats `[n, *shape]`; see `comes_from_image`."""
+    raise NotImplementedError
+
+  def of_grey_levels(self, grey_levels: tf.Tensor) -> tf.Tensor:
+    """Returns the conditions of integer images, from the middle of each grey level."""
+    return self.reduce((tf.cast(grey_levels, tf.float32) + 0.5) / self.levels)
+
+  @classmethod
+  def check(cls, condition: Any) -> None:
+    """Checks the numbers of conditions `[..., *shape]`; raises a `UsageError`."""
+
+
+class Label(Condition):
+  """The class of an image."""
+
+  written = "'label'"
+  rows = 'a row for each class'
+
+  @classmethod
+  def of_data(cls, kind: str, data: Data) -> Self:
+    """See `Condition.of_data`; each class needs a training image."""
+    expected = f"something other than 'label': {data.name} does not have a label for each image"
+    check('condition', kind, expected, data.num_classes is not None)
+    expected = f"something other than 'label': {data.name} has a single class"
+    check('condition', kind, expected, (data.num_classes or 0) > 1)
+    if (absent := _absent(data.train, data.num_classes)).size:
+      raise UsageError(
+        f'{data.name}: `condition` label needs training images of each of its {data.num_classes} classes, '
+        f'got none of {_named(absent, data.class_names)}',
+        'condition',
+      )
+    return cls(kind, data.levels, tuple(data.image_shape), data.num_classes, data.class_names)
+
+  @property
+  def title(self) -> str:
+    """All classes, or the only one."""
+    return 'all classes' if self.label is None else f'class {class_name(self.label, self.class_names)}'
+
+  def describe(self, data: Data) -> list[str]:
+    """Also says what p(y) is if classes have unequal counts. A label of -1 is hidden."""
+    labels = np.asarray(data.train.labels)
+    labels = labels[labels >= 0]
+    counts = np.bincount(labels, minlength=self.classes or 0)
+    few, many = (
+      f'{100 * counts[i] / len(labels):.1f} % for class {class_name(i, self.class_names)}'
+      for i in (counts.argmin(), counts.argmax())
+    )
+    share = f'the share of each class in the labelled training images, from {few} to {many}'
+    probs = f'p(y) is {share if counts.min() < counts.max() else "uniform"}'
+    name = data.name
+    lines = [f'{name}: the generator is given the label of each image, one of {self.classes} classes; {probs}.']
+    if len(labels) < len(data.train):
+      lines.append(f'{name}: {len(labels):,} of {len(data.train):,} training images have a label.')
+    for part in ('validation', 'test'):
+      if (absent := _absent(getattr(data, part), self.classes)).size:
+        classes = _named(absent, self.class_names)
+        lines.append(f'{name}: no {part} image of {classes}; what is measured within classes leaves them out.')
+    return lines
+
+  def stored(self, split: Split) -> np.ndarray | None:
+    """The labels, int32."""
+    return None if split.labels is None else split.labels.astype(np.int32)
+
+  def of_images(self, images: np.ndarray) -> np.ndarray | None:
+    """The only class."""
+    return None if self.label is None else np.full(len(images), self.label, np.int32)
+
+  def draw(self, n: int, seed: int, split: Split, class_probs: tf.Tensor | None) -> np.ndarray | None:
+    """Draws labels by their probabilities, unless only one class is looked at."""
+    probs = np.asarray(class_probs, np.float64)
+    labels = np.random.default_rng(seed).choice(len(probs), n, p=probs / probs.sum())
+    return (labels if self.label is None else np.full(n, self.label)).astype(np.int32)
+
+
+class Vector(Condition):
+  """The vector or image that comes with each image of a file."""
+
+  written = "'vector'"
+  has_marginal = False
+  rows = 'a row for each condition; originals on the right'
+
+  @classmethod
+  def of_data(cls, kind: str, data: Data) -> Self:
+    """See `Condition.of_data`."""
+    expected = f"something other than 'vector': {data.name} has no array of conditions"
+    check('condition', kind, expected, data.train.conditions is not None)
+    shape = np.asarray(data.train.conditions).shape[1:]
+    return cls(kind, data.levels, tuple(data.image_shape), shape=shape)
+
+  def describe(self, data: Data) -> list[str]:
+    """See `Condition.describe`."""
+    size = _size(self.shape)
+    return [f'{data.name}: the generator is given the condition that comes with each image, {size} numbers.']
+
+  def stored(self, split: Split) -> np.ndarray | None:
+    """The vectors, float32."""
+    return None if split.conditions is None else split.conditions.astype(np.float32)
+
+
+class FromImage(Condition):
+  """Base of conditions that are computed from an image.
+
+  They see its grey levels without the noise of dequantisation. So they do not depend on that noise, and p(x | c)
+  remains the density of a discrete image with noise.
+  """
+
+  has_marginal = False
+  comes_from_image = True
+  rows = 'a row for each condition, which is on the left; originals on the right'
+
+  @classmethod
+  def of_data(cls, kind: str, data: Data) -> Self:
+    """Checks that the data are images; the shape is that of what `reduce` returns."""
+    expected = f"'label' or 'vector': {data.name} is a table, and nothing is computed from its rows"
+    check('condition', kind, expected, len(data.image_shape) == 3)
+    condition = cls(kind, data.levels, tuple(data.image_shape))
+    shape = condition.reduce(tf.zeros((1, *data.image_shape))).shape[1:]
+    return dataclasses.replace(condition, shape=tuple(shape))
+
+  def of_rows(self, split: Split, rows: np.ndarray) -> np.ndarray:
+    """Computes the conditions of some images, some at a time."""
     at_once = max(1, _AT_ONCE // int(np.prod(self.image_shape)))
     starts = range(0, len(rows), at_once)
     return np.concatenate([self.of_grey_levels(split.images[rows[i : i + at_once]]).numpy() for i in starts])
 
-  def of_images(self, images: np.ndarray) -> np.ndarray | None:
-    """Returns the conditions that dequantised images have without a split: what they show, or the only class."""
-    if self.label is not None:
-      return np.full(len(images), self.label, np.int32)
-    if not self.comes_from_image:
-      return None
-    return self.of_split(Split(np.floor(images * self.levels).astype(np.int32), None))
-
-  def draw(self, n: int, seed: int, split: Split, class_probs: tf.Tensor | None) -> np.ndarray | None:
-    """Draws conditions for samples, `[n, ...]`: labels by their probabilities, and others from images of a split."""
-    rng = np.random.default_rng(seed)
-    if not self.classes:
-      return self.of_rows(split, rng.integers(len(split), size=n))
-    probs = np.asarray(class_probs, np.float64)
-    labels = rng.choice(len(probs), n, p=probs / probs.sum()) if self.label is None else np.full(n, self.label)
-    return labels.astype(np.int32)
+  def of_images(self, images: np.ndarray) -> np.ndarray:
+    """What the grey levels behind dequantised images show."""
+    levels = np.floor(images * self.levels).astype(np.int32)
+    return self.of_rows(Split(levels, None), np.arange(len(levels)))
 
 
-NOTHING = Condition('')
+class LowResolution(FromImage):
+  """The means over blocks of N x N pixels, for super-resolution."""
+
+  written = "'low_resolution:N' with an N of at least 2"
+  options = r':([2-9]|[1-9]\d{1,3})'
+
+  @property
+  def _factor(self):
+    return int(self.kind.partition(':')[2])
+
+  @classmethod
+  def of_data(cls, kind: str, data: Data) -> Self:
+    """See `Condition.of_data`; N must divide height and width."""
+    if len(data.image_shape) == 3:
+      height, width, _ = data.image_shape
+      factor = cls(kind)._factor
+      expected = f"'low_resolution:N', where N divides the height and width of {data.name}, {height} and {width}"
+      check('condition', kind, expected, height % factor == width % factor == 0)
+    return super().of_data(kind, data)
+
+  def describe(self, data: Data) -> list[str]:
+    """See `Condition.describe`."""
+    return [f'{data.name}: the generator is given each image at low resolution, {_size(self.shape)}.']
+
+  def reduce(self, images: tf.Tensor) -> tf.Tensor:
+    """The means, `[n, h / N, w / N, c]`."""
+    return tf.nn.avg_pool2d(images, self._factor, self._factor, 'VALID')
 
 
-def make_condition(kind: str, dataset: Dataset) -> Condition:
-  """Returns the kind of condition that a setting describes.
+class Mask(FromImage):
+  """Base of images in which some pixels are hidden, and 0, for inpainting."""
+
+  @classmethod
+  def visible(cls, height: int, width: int) -> np.ndarray:
+    """Returns which pixels are seen, bool `[height, width]`."""
+    raise NotImplementedError
+
+  def reduce(self, images: tf.Tensor) -> tf.Tensor:
+    """The images, `[n, h, w, c]`, with 0 where they are hidden."""
+    return images * tf.cast(self.visible(*images.shape[1:3])[..., np.newaxis], images.dtype)
+
+  @classmethod
+  def check(cls, condition: Any) -> None:
+    """Checks that hidden pixels are 0: a flow was never given others."""
+    pixels = np.asarray(condition)
+    hidden = ~cls.visible(*pixels.shape[-3:-1])
+    expected = f'images whose hidden pixels are 0, as {cls.written} hides them'
+    check('condition', 'hidden pixels that are not 0', expected, not pixels[..., hidden, :].any())
+
+
+class UpperHalf(Mask):
+  """The upper half of an image."""
+
+  written = "'mask:half'"
+
+  @classmethod
+  def of_data(cls, kind: str, data: Data) -> Self:
+    """See `Condition.of_data`; there must be a lower half."""
+    expected = f"something other than 'mask:half': the images of {data.name} have a single row"
+    check('condition', kind, expected, len(data.image_shape) != 3 or data.image_shape[0] > 1)
+    return super().of_data(kind, data)
+
+  def describe(self, data: Data) -> list[str]:
+    """See `Condition.describe`."""
+    return [f'{data.name}: the generator is given the upper half of each image.']
+
+  @classmethod
+  def visible(cls, height: int, width: int) -> np.ndarray:
+    """The rows above the middle, and the middle one."""
+    return np.broadcast_to((np.arange(height) < (height + 1) // 2)[:, np.newaxis], (height, width))
+
+
+#: The kinds of conditions by the names that the setting `condition` begins with.
+CONDITIONS: dict[str, type[Condition]] = {
+  '': Condition,
+  'label': Label,
+  'vector': Vector,
+  'low_resolution': LowResolution,
+  'mask:half': UpperHalf,
+}
+
+
+def is_kind(setting: str) -> bool:
+  """Whether there is such a kind of condition."""
+  return any(re.fullmatch(re.escape(name) + kind.options, setting) for name, kind in CONDITIONS.items())
+
+
+def expected_kinds() -> str:
+  """Says what the setting may be."""
+  *most, last = [kind.written for name, kind in CONDITIONS.items() if name] + [Condition.written]
+  return f'{", ".join(most)} or {last}'
+
+
+def kind_of(setting: str) -> type[Condition]:
+  """Returns the kind of condition that a setting names; raises a `UsageError` if there is none."""
+  check('condition', setting, expected_kinds(), is_kind(setting))
+  return CONDITIONS[setting] if setting in CONDITIONS else CONDITIONS[setting.partition(':')[0]]
+
+
+NOTHING = Condition()
+
+
+def make_condition(kind: str, dataset: Data) -> Condition:
+  """Returns the condition that a setting describes.
 
   Args:
     kind: '' for none; 'label'; 'vector', the vectors or images that come with the images of a file; 'low_resolution:N',
@@ -135,81 +338,17 @@ def make_condition(kind: str, dataset: Dataset) -> Condition:
     UsageError: If there is no such kind, as with an N below 2; if the data have no such conditions, or no training
       image of a class; if N does not divide height and width; or if the images have a single row to hide.
   """
-  check('condition', kind, EXPECTED, is_kind(kind))
-  make = functools.partial(Condition, kind, dataset.levels, tuple(dataset.image_shape))
-  if not kind:
-    return make()
-  if kind == 'label':
-    expected = f"something other than 'label': {dataset.name} does not have a label for each image"
-    check('condition', kind, expected, dataset.num_classes is not None)
-    expected = f"something other than 'label': {dataset.name} has a single class"
-    check('condition', kind, expected, (dataset.num_classes or 0) > 1)
-    if (absent := _absent(dataset.train, dataset.num_classes)).size:
-      raise UsageError(
-        f'{dataset.name}: `condition` label needs training images of each of its {dataset.num_classes} classes, '
-        f'got none of {_named(absent, dataset.class_names)}',
-        'condition',
-      )
-    return make(classes=dataset.num_classes, class_names=dataset.class_names)
-  if kind == 'vector':
-    expected = f"something other than 'vector': {dataset.name} has no array of conditions"
-    conditions = dataset.train.conditions
-    check('condition', kind, expected, conditions is not None)
-    return make(shape=np.asarray(conditions).shape[1:])
-  expected = f"'label' or 'vector': {dataset.name} is a table, and nothing is computed from its rows"
-  check('condition', kind, expected, not dataset.is_table)
-  height, width, channels = dataset.image_shape
-  if kind == 'mask:half':
-    expected = f"something other than 'mask:half': the images of {dataset.name} have a single row"
-    check('condition', kind, expected, height > 1)
-    return make(shape=(height, width, channels))
-  factor = int(kind.partition(':')[2])
-  expected = f"'low_resolution:N', where N divides the height and width of {dataset.name}, {height} and {width}"
-  check('condition', kind, expected, height % factor == width % factor == 0)
-  return make(shape=(height // factor, width // factor, channels))
+  return kind_of(kind).of_data(kind, dataset)
 
 
-def describe(dataset: Dataset) -> list[str]:
-  """Returns lines that say what the generator is given, and what p(y) is if classes have unequal counts.
-
-  A label of -1 in the training images is a hidden label.
-  """
-  condition = dataset.condition
-  if not condition:
-    return []
-  name, size = dataset.name, ' x '.join(map(str, condition.shape or ()))
-  if condition.kind != 'label':
-    what = {
-      'vector': f'the condition that comes with each image, {size} numbers',
-      'mask:half': 'the upper half of each image',
-    }.get(condition.kind, f'each image at low resolution, {size}')
-    return [f'{name}: the generator is given {what}.']
-  labels = np.asarray(dataset.train.labels)
-  labels = labels[labels >= 0]
-  counts = np.bincount(labels, minlength=condition.classes or 0)
-  names = condition.class_names
-  few, many = (
-    f'{100 * counts[i] / len(labels):.1f} % for class {class_name(i, names)}'
-    for i in (counts.argmin(), counts.argmax())
-  )
-  unequal = counts.min() < counts.max()
-  share = f'the share of each class in the labelled training images, from {few} to {many}'
-  probs = f'p(y) is {share if unequal else "uniform"}'
-  lines = [f'{name}: the generator is given the label of each image, one of {condition.classes} classes; {probs}.']
-  if len(labels) < len(dataset.train):
-    lines.append(f'{name}: {len(labels):,} of {len(dataset.train):,} training images have a label.')
-  for part in ('validation', 'test'):
-    if (absent := _absent(getattr(dataset, part), condition.classes)).size:
-      lines.append(
-        f'{name}: no {part} image of {_named(absent, names)}; what is measured within classes leaves them out.'
-      )
-  return lines
+def _absent(split: Split, classes: int | None) -> np.ndarray:
+  return np.setdiff1d(np.arange(classes or 0), np.asarray(split.labels))
 
 
-def _absent(split, classes):
-  return np.setdiff1d(np.arange(classes), split.labels)
-
-
-def _named(labels, names):
+def _named(labels: np.ndarray, names: Sequence[str] | None) -> str:
   more = f' and {len(labels) - 10} more' if len(labels) > 10 else ''
   return ('class ' if len(labels) == 1 else 'classes ') + ', '.join(class_name(i, names) for i in labels[:10]) + more
+
+
+def _size(shape: Sequence[int] | None) -> str:
+  return ' x '.join(map(str, shape or ()))

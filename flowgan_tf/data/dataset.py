@@ -9,20 +9,15 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from flowgan_tf.base.errors import UsageError, check, is_integer
-from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf.data.conditions import Condition, make_condition
+from flowgan_tf.data.split import Split
 from flowgan_tf.flows.classes import as_class_names
-
-if TYPE_CHECKING:
-  from flowgan_tf.data.arrays import StoredImages
-  from flowgan_tf.data.conditions import Condition
-
-conditions = lazy_import('flowgan_tf.data.conditions')
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,30 +33,6 @@ _FARTHEST = 1e9  # standard deviations of a row from the mean; farther away, squ
 RESIZE = '; to crop and resize all of them, set `image_size`, for example to 64'
 
 
-# Without `eq=False`, dataclasses would compare arrays element by element, and raise.
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-  """One part of a data set."""
-
-  #: Grey levels from 0 to levels - 1, uint8 `[n, height, width, channels]`. A `StoredImages` leaves them in a file.
-  #: The rows of a table are float32 `[n, d]`.
-  images: np.ndarray | StoredImages
-  labels: np.ndarray | None  #: Classes of the images, int64 `[n]`, or None without labels.
-  conditions: np.ndarray | None = None  #: What comes with the images, float32 `[n, d]` or `[n, h, w, c]`, or None.
-
-  def __len__(self) -> int:
-    return len(self.images)
-
-  def take(self, rows: np.ndarray | slice) -> Split:
-    """Returns some images with what belongs to them, by their positions."""
-    return Split(self.images[rows], take(self.labels, rows), take(self.conditions, rows))
-
-
-def take(array: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray | None:
-  """Returns some entries of an array; None if there is no array."""
-  return None if array is None else array[rows]
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
   """Integer images, or the rows of a table, with their training, validation and test splits."""
@@ -73,13 +44,13 @@ class Dataset:
   validation: Split  #: Images that choose among models.
   test: Split  #: Images that results are reported for.
   num_classes: int | None  #: Number of classes, or None without labels.
-  given: str = ''  #: What a generator is given with the images: the setting `condition`.
+  condition_kind: str = ''  #: What a generator is given with the images: the setting `condition`.
   class_names: tuple[str, ...] | None = None  #: Names of the classes; None if they have only numbers.
 
   @functools.cached_property
   def condition(self) -> Condition:
-    """What `given` means for these data; raises a `UsageError` as `make_condition` does."""
-    return conditions.make_condition(self.given, self)
+    """What `condition_kind` means for these data; raises a `UsageError` as `make_condition` does."""
+    return make_condition(self.condition_kind, self)
 
   @property
   def image_shape(self) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from flowgan_tf.base.errors import LARGEST_IMAGE, UsageError, check_integer, check_memory
 from flowgan_tf.base.files import IMAGE_SUFFIXES, raise_unless_damaged
 from flowgan_tf.data.arrays import write_array_folder
-from flowgan_tf.data.dataset import RESIZE, Dataset, Split, crop_and_resize, make_dataset, three_way
+from flowgan_tf.data.dataset import RESIZE, Dataset, crop_and_resize, make_dataset, three_way
+from flowgan_tf.data.split import Split
 from flowgan_tf.flows.classes import listed_names
 
 _LOG = logging.getLogger(__name__)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.data.arrays import StoredImages
 from flowgan_tf.data.conditions import Condition
-from flowgan_tf.data.dataset import Split
+from flowgan_tf.data.split import Split, StoredImages
 
 # float32 has 16 bits left for the fraction of numbers in [128, 256). Noise below 1 - 2**-16 can therefore never round
 # k + u up to k + 1, so that floor(levels * x) is k again and x stays below 1.
@@ -134,9 +133,8 @@ def training_batches(
       f'`shard` must be below `num_shards`. Got: {n} images, {start}, {shift}, {num_shards}, {batch_size} and {shard}.'
     )
   image_shape = split.images.shape[1:]
-  in_memory = isinstance(split.images, np.ndarray)
   with tf.device('CPU:0'):  # tf.data runs there, and would fetch images from an accelerator for every batch.
-    images = tf.constant(split.images) if in_memory else None
+    read = _reader(split.images)
     stored = tf.constant(condition.stored(split)) if condition and not condition.comes_from_image else None
     salts = _ORDER, _NOISE, _FLIP, _SHIFT
     order_seed, noise_seed, flip_seed, shift_seed = (tf.constant([seed, salt], tf.int64) for salt in salts)
@@ -158,11 +156,7 @@ def training_batches(
 
   def batch(step: tf.Tensor, indices: tf.Tensor) -> Batch:
     indices = indices[shard::num_shards]
-    if in_memory:
-      grey_levels = tf.gather(images, indices)
-    else:
-      grey_levels = tf.numpy_function(split.images.__getitem__, [indices], tf.uint8, stateful=False)
-      grey_levels = tf.ensure_shape(grey_levels, [batch_size // num_shards, *image_shape])
+    grey_levels = read(indices)
     given = None if stored is None else tf.gather(stored, indices)
     if flip:
       mirrored = uniform(flip_seed, step, (1, 1, 1)) < 0.5
@@ -171,9 +165,7 @@ def training_batches(
         given = tf.where(mirrored, tf.reverse(given, [2]), given)
     if shift:
       moves = tf.cast(tf.floor(uniform(shift_seed, step, (2,), 2 * shift + 1)), tf.int32) - shift
-      for axis, size in ((1, image_shape[0]), (2, image_shape[1])):
-        source = tf.clip_by_value(tf.range(size) - moves[:, axis - 1, tf.newaxis], 0, size - 1)
-        grey_levels = tf.gather(grey_levels, source, axis=axis, batch_dims=1)
+      grey_levels = _moved(grey_levels, moves)
     x = tf.cast(grey_levels, tf.float32)
     if levels is not None:
       x = (x + uniform(noise_seed, step, image_shape, _MAX_NOISE)) / levels
@@ -189,3 +181,25 @@ def training_batches(
     .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     .prefetch(tf.data.AUTOTUNE)
   )
+
+
+def _reader(images):
+  """Returns a function that takes indices `[n]` to grey levels `[n, height, width, channels]`."""
+  if isinstance(images, np.ndarray):
+    held = tf.constant(images)
+    return lambda indices: tf.gather(held, indices)
+
+  def read(indices):
+    grey_levels = tf.numpy_function(images.__getitem__, [indices], tf.uint8, stateful=False)
+    return tf.ensure_shape(grey_levels, [*indices.shape, *images.shape[1:]])
+
+  return read
+
+
+def _moved(images, moves):
+  """Moves each image by `[down, right]` pixels, ints `[n, 2]`; pixels at the edge repeat."""
+  for axis in (1, 2):
+    size = images.shape[axis]
+    source = tf.clip_by_value(tf.range(size) - moves[:, axis - 1, tf.newaxis], 0, size - 1)
+    images = tf.gather(images, source, axis=axis, batch_dims=1)
+  return images

@@ -10,7 +10,7 @@ from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.base.settings import Settings, setting
 from flowgan_tf.data import conditions
 from flowgan_tf.data.names import is_local
-from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.flows.registry import traits_of
 
 PATH = 'a path', is_path
 
@@ -34,11 +34,10 @@ class DataSettings(Settings):
   condition: str = setting(
     '',
     'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
-    must=(conditions.EXPECTED, conditions.is_kind),
+    must=(conditions.expected_kinds(), conditions.is_kind),
     short=True,
   )
   labelled: int = setting(0, 'Training images that keep their labels, equally many in each class; 0 for all.', 0, 10**9)
-  spread_labels: bool = setting(False, 'Whether images without a label get the label of nearby images.')
   flip: bool = setting(False, 'Random horizontal flips of training images.')
   shift: int = setting(0, 'Largest number of pixels by which training images are moved, in both directions.', 0, 1000)
   batch_size: int = setting(100, 'Images per batch.', 1, 65_536, short=True)
@@ -46,14 +45,12 @@ class DataSettings(Settings):
   @classmethod
   def check(cls, config: Any) -> None:
     """Checks what a table, a vector and hidden labels exclude."""
-    rows = generator_of(config).traits.draws_rows
+    rows = traits_of(config).draws_rows
     for name, only in (('flip', False), ('shift', 0)):
       expected = f'{only!r} with generator {config.generator}, whose samples are not images'
       check(name, config[name], expected, not rows or config[name] == only)
     expected = "0 with `condition` 'vector', because a vector may say where things are in the image"
     check('shift', config.shift, expected, not config.shift or config.condition != 'vector')
-    expected = 'False without `labelled`'
-    check('spread_labels', config.spread_labels, expected, config.labelled or not config.spread_labels)
     expected = "0 unless `objective` is 'mle', because the critic needs all labels"
     check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')
 

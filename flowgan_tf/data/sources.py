@@ -8,17 +8,16 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from flowgan_tf.base.errors import LARGEST_IMAGE, UsageError, check, check_integer
-from flowgan_tf.base.plugins import Registry, is_plugin, refusal
+from flowgan_tf.base.plugins import Registry, is_plugin
 from flowgan_tf.data import arrays, images, tfds
-from flowgan_tf.data.dataset import Dataset, Split, check_dataset, three_way
+from flowgan_tf.data.dataset import Dataset, check_dataset, three_way
 from flowgan_tf.data.names import NAMES
+from flowgan_tf.data.split import Split
 
 _LOG = logging.getLogger(__name__)
 
 #: The data sets from outside of the package, `module:function`: the function takes nothing and returns a `Dataset`.
-SOURCES: Registry[Callable[[], Dataset]] = Registry(
-  'dataset', 'a function that returns a Dataset', callable, {}, refusal
-)
+SOURCES: Registry[Callable[[], Dataset]] = Registry('dataset', 'a function that returns a Dataset', callable, {})
 
 
 def load(
@@ -70,8 +69,10 @@ def load(
   check_integer('image_size', image_size, 0, LARGEST_IMAGE)
   path = os.path.expanduser(dataset)
   is_array_folder = dataset not in NAMES and arrays.is_array_folder(path)
-  if dataset == 'digits' or is_array_folder:
-    check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
+  is_outside = dataset not in NAMES and is_plugin(dataset) and not os.path.exists(path)
+  resizes = not (dataset == 'digits' or is_array_folder or is_outside)
+  expected = f'0 for {dataset}, whose images are taken as they are'
+  check('image_size', image_size, expected, resizes or image_size == 0)
   if image_size:
     text = '%s: images are cropped to their central square and resized to %d x %d (Lanczos).'
     _LOG.info(text, dataset, image_size, image_size)
@@ -79,11 +80,8 @@ def load(
     return _digits()
   if dataset in NAMES:
     return tfds.load_tfds(dataset, data_dir, image_size, cache_dir)
-  if is_plugin(dataset) and not os.path.exists(path):
-    check('image_size', image_size, f'0 for {dataset}, whose images are taken as they are', image_size == 0)
-    found = SOURCES[dataset]()
-    check('dataset', dataset, 'a function that returns a Dataset', isinstance(found, Dataset))
-    return check_dataset(dataset, found)
+  if is_outside:
+    return check_dataset(dataset, SOURCES[dataset]())
   absolute = os.path.realpath(path)
   try:
     absolute.encode()

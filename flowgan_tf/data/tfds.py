@@ -21,8 +21,9 @@ from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import digest, raise_unless_damaged, remove_left_behind
 from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.data import arrays
-from flowgan_tf.data.dataset import RESIZE, Dataset, Split, all_labelled, crop_and_resize, hold_out, three_way
+from flowgan_tf.data.dataset import RESIZE, Dataset, all_labelled, crop_and_resize, hold_out, three_way
 from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
+from flowgan_tf.data.split import Split
 from flowgan_tf.flows.classes import as_class_names
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from flowgan_tf.base.files import fits, locked, make_writable, read_record, writ
 from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.data.arrays import PARTS
-from flowgan_tf.data.dataset import take
+from flowgan_tf.data.split import take
 from flowgan_tf.devices.replicas import make_replicas
 from flowgan_tf.evaluation.scorer import make_scorer
 from flowgan_tf.flows import Generator
@@ -86,15 +86,15 @@ class Evaluator:
   ):
     """Prepares the measurements of a generator, whose variables may change between calls.
 
-    `dataset.given` must say what the generator is given. `load_data` sets it. A `UsageError` says if the generator was
-    made for something else.
+    `dataset.condition_kind` must say what the generator is given. `load_data` sets it. A `UsageError` says if the
+    generator was made for something else.
     `round_trips` is the number of images whose round trip is measured with their likelihood, by default all.
     `distribute`, such as `Replicas.map`, divides a function of batches among devices.
     """
     classes, shape = made_for = generator.classes, generator.condition_shape
     expected = f'the condition of {generator.name!r}, made with classes={classes} and condition_shape={shape}'
     suits = (dataset.condition.classes, dataset.condition.shape) == made_for
-    check('dataset.given', dataset.given, expected, suits)
+    check('dataset.condition_kind', dataset.condition_kind, expected, suits)
     self._generator, self._dataset, self._config = generator, dataset, config
     # On a CPU, XLA makes only steps of large products faster, but not single passes.
     jit = config.jit and not (generator.traits.computed_whole and not tf.config.list_physical_devices('GPU'))
@@ -297,7 +297,7 @@ def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
   # Scores of fewer images are lower, and give no bound.
   with Task('evaluating real images'):
     real = _real_scores(evaluator, dataset, scorer, n) if scorer and len(dataset.test) >= n else {}
-  given = {'condition': dataset.given} if dataset.given else {}
+  given = {'condition': dataset.condition_kind} if dataset.condition_kind else {}
   if names := dataset.condition.class_names:
     given['class_names'] = [*names]
   by_step, records = {}, []

@@ -7,7 +7,7 @@ import numpy as np
 
 from flowgan_tf import data
 from flowgan_tf.base.errors import check
-from flowgan_tf.data.dataset import take
+from flowgan_tf.data.split import take
 from flowgan_tf.display.grids import enlarged, image_grid, side_by_side
 from flowgan_tf.runs.run import Run, load_data
 

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING
 
 from flowgan_tf.base.lazy import lazy_exports
-from flowgan_tf.flows.builder import Traits, builder
+from flowgan_tf.base.settings import Setting
+from flowgan_tf.flows.builder import builder
 from flowgan_tf.flows.registry import GENERATORS, dcgan, jet, nice, real_nvp, vectors
+from flowgan_tf.flows.traits import Traits
 
 __all__ = [
   'GENERATORS',
@@ -14,6 +16,7 @@ __all__ = [
   'Given',
   'ImplicitGenerator',
   'MixturePrior',
+  'Setting',
   'Traits',
   'builder',
   'dcgan',

@@ -2,21 +2,24 @@
 
 A builder takes the shape of an image or a vector, and keywords with defaults, among them `dtype` and `name`. A wrong
 argument raises a ValueError that names it in backticks. All keywords but those that precision and data determine are
-settings of a training. Like all files that hold a builder, this one does not import TensorFlow.
+settings of a training; `Annotated[int, Setting(...)]` says what a keyword means and which values it may have. Like all
+files that hold a builder, this one does not import TensorFlow.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence, Sized
+import types
+from collections.abc import Callable, Hashable, Sequence, Sized
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
-from flowgan_tf.base.errors import check, check_bool, check_choice, check_integer, check_integers, is_integer
+from flowgan_tf.base.errors import check, check_choice, check_integer, check_integers, is_integer
 from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.settings import MOST_UNITS, with_settings
+from flowgan_tf.flows.traits import Traits
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.generator import Generator
@@ -24,62 +27,26 @@ if TYPE_CHECKING:
 adapter = lazy_import('flowgan_tf.networks.adapter')
 generators = lazy_import('flowgan_tf.flows.generator')
 
-# The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
-MOST_UNITS = 65_536
-MOST_LAYERS = 256
-
 _DTYPES = ('float32', 'float64', 'mixed_bfloat16', 'mixed_float16')
-_FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape')  # Precision and data determine these arguments.
 
 P = ParamSpec('P')
 T = TypeVar('T', bound='Generator', covariant=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Traits:
-  """What is known of a generator before it is built, so that no code needs to compare names."""
-
-  draws_rows: bool = False  #: Whether its samples are rows of a table instead of images.
-  noise_like_images: bool = True  #: Whether its noise lies in the places of the pixels that it becomes.
-  #: Whether products of large matrices take most of its time. In a training step they use all cores for the whole
-  #: batch, because parts of the batch would each read all weights. On a CPU, XLA compiles nothing but steps.
-  computed_whole: bool = False
-  paper: str = ''  #: The data set whose numbers in the paper come from this generator.
-
-
-class Builder(Protocol[P, T]):
+class Builder(Hashable, Protocol[P, T]):
   """A function that builds generators."""
 
-  traits: Traits  #: What is known of them.
+  def traits(self, **arguments: Any) -> Traits:
+    """Returns what is known of a generator with these arguments and otherwise the defaults."""
 
   def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
     """Builds a generator."""
 
 
-def settings_of(build: Callable) -> dict[str, Any]:
-  """Returns the settings of a builder of generators or critics with their defaults, from its keywords.
-
-  Raises:
-    UsageError: If a keyword has no default of a type that a setting can have.
-  """
-  keywords = inspect.signature(build).parameters.values()
-  found = {k.name: k.default for k in keywords if k.kind == k.KEYWORD_ONLY and k.name not in _FROM_ELSEWHERE}
-  for name, default in found.items():
-    shown = 'no default' if default is inspect.Parameter.empty else default
-    expected = 'a keyword whose default is True, False, a number, a text or a tuple'
-    check(
-      f'{getattr(build, "__name__", "builder")}.{name}',
-      shown,
-      expected,
-      type(default) in (bool, int, float, str, tuple),
-    )
-  return found
-
-
 @overload
 def builder(build: Callable[P, T], /) -> Builder[P, T]: ...
 @overload
-def builder(**traits: bool | str) -> Callable[[Callable[P, T]], Builder[P, T]]: ...
+def builder(**traits: Any) -> Callable[[Callable[P, T]], Builder[P, T]]: ...
 def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   """Decorates a function that builds generators: checks `image_shape` and `dtype`, and makes `with_dtype` work.
 
@@ -87,14 +54,17 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   first argument is `vector_shape` builds flows of vectors: its caller gives `d` or `(d,)`, and it receives `(d,)`.
 
   ```python
-  @builder
-  def toy(image_shape, *, couplings=2, dtype='float32', name='toy'):
+  @builder(computed_whole=True, components=lambda arguments: arguments.clusters)
+  def toy(
+    image_shape, *, clusters: Annotated[int, Setting('Clusters.', 1, 10)] = 1, dtype='float32', name='toy'
+  ):
     ...
     return Flow(prior, bijector, name)
   ```
 
-  `flow = toy((28, 28, 1))` builds the flow, and `toy.traits` are its `Traits`. Traits other than the usual ones are
-  keywords of the decorator, as in `@builder(computed_whole=True)`.
+  `flow = toy((28, 28, 1))` builds the flow, and `toy.traits(clusters=2)` returns its `Traits`. Traits other than the
+  usual ones are keywords of the decorator: a value, or a function that computes it from the arguments. A keyword that
+  declares a `Setting` is checked whenever the function is called.
 
   Raises:
     ValueError: When the function is called, if `image_shape` is not `(height, width, channels)`, `vector_shape` is not
@@ -103,19 +73,25 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   """
   if build is None:
     return functools.partial(builder, **traits)
-  # A file that holds all arguments describes the same generator even if a later version has other defaults. It can hold
-  # only plain values.
   signature = inspect.signature(build)
   keywords = signature.parameters.values()
   takes = {k.name for k in keywords} >= {'dtype', 'name'} or any(k.kind == k.VAR_KEYWORD for k in keywords)
   shown = getattr(build, '__name__', 'build')
   check(shown, f'({", ".join(signature.parameters)})', 'a function with the keywords `dtype` and `name`', takes)
+  # A file that holds all arguments describes the same generator even if a later version has other defaults. It can hold
+  # only plain values.
   plain = str | int | float | list | tuple | None
   defaults = {keyword.name: keyword.default for keyword in keywords if isinstance(keyword.default, plain)}
+  make = with_settings(build)
   first = next(iter(signature.parameters))
   of_vectors = first == 'vector_shape'
 
-  @functools.wraps(build)
+  def traits_of(**arguments: Any) -> Traits:
+    found = types.SimpleNamespace(**defaults | arguments)
+    asked = {trait: said(found) if callable(said) else said for trait, said in traits.items()}
+    return Traits(draws_rows=of_vectors, **asked)
+
+  @functools.wraps(make)
   def checked(*positional, **arguments):
     signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
     arguments |= zip(signature.parameters, positional, strict=False)
@@ -135,13 +111,13 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
     check('name', name, expected, isinstance(name, str) and name.isascii() and name.isidentifier())
     if 'dtype' in arguments:
       arguments['dtype'] = _policy(arguments['dtype'])
-    generator = build(shape, **arguments)
+    generator = make(shape, **arguments)
     _check_built(getattr(build, '__name__', name), generator, shape, arguments.get('dtype'))
-    generator._build, generator.traits = functools.partial(checked, shape, **arguments), made.traits
+    generator._build, generator.traits = functools.partial(checked, shape, **arguments), traits_of(**arguments)
     return generator
 
   made: Any = checked
-  made.traits = Traits(draws_rows=of_vectors, **traits)
+  made.traits = traits_of
   return made
 
 
@@ -170,7 +146,6 @@ def network_condition(
   Raises:
     UsageError: If the arguments of the builder, which are given, do not fit each other.
   """
-  check_bool('condition_networks', condition_networks)
   check('condition_shape', condition_shape, 'None with `classes`', classes is None or condition_shape is None)
   if classes is not None:
     check_integer('classes', classes, 2, MOST_UNITS)

@@ -1,11 +1,13 @@
 """Checks of images, noise, conditions and classes that a generator gets."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
-import tensorflow as tf
 
 from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.lazy import tf
 
 # How a user turns grey levels into images.
 DEQUANTIZE = '`flowgan_tf.data.dequantize` turns grey levels into such images'

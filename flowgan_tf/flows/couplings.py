@@ -1,32 +1,33 @@
 """The couplings that builders of flows offer by name."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
-from flowgan_tf.base.errors import check, check_choice, check_integer
-from flowgan_tf.bijectors import AdditiveCoupling, AffineCoupling, Coupling, SplineCoupling
+from flowgan_tf import bijectors
+from flowgan_tf.base.errors import check
 
 
 class Choice(NamedTuple):
   """What a builder needs to know of its couplings."""
 
   outputs: int  #: How many numbers the network of a coupling returns for each number that the coupling changes.
-  make: Callable[..., Coupling]  #: Takes `(network, mask, name=..., condition_shape=...)`.
+  make: Callable[..., bijectors.Coupling]  #: Takes `(network, mask, name=..., condition_shape=...)`.
 
 
 def _additive():
-  return Choice(1, AdditiveCoupling)
+  return Choice(1, bijectors.AdditiveCoupling)
 
 
 def _affine(log_scale_bound=2.0):
-  return Choice(2, functools.partial(AffineCoupling, log_scale_bound=log_scale_bound))
+  return Choice(2, functools.partial(bijectors.AffineCoupling, log_scale_bound=log_scale_bound))
 
 
 def _spline(spline_bins=8, spline_bound=4.0):
-  check_integer('spline_bins', spline_bins, 2, 256)
-  return Choice(3 * spline_bins - 1, functools.partial(SplineCoupling, bins=spline_bins, bound=spline_bound))
+  return Choice(3 * spline_bins - 1, functools.partial(bijectors.SplineCoupling, bins=spline_bins, bound=spline_bound))
 
 
 # The keywords of each function are the arguments of builders that concern its coupling, with their defaults.
@@ -37,9 +38,8 @@ def choose_coupling(coupling: str, **arguments: object) -> Choice:
   """Returns what a builder's `coupling` and the arguments beside it choose.
 
   Raises:
-    UsageError: If there is no such coupling, or an argument that does not concern it is not the default.
+    UsageError: If an argument that does not concern the coupling is not the default.
   """
-  check_choice('coupling', coupling, COUPLINGS)
   defaults = {name: p.default for make in COUPLINGS.values() for name, p in inspect.signature(make).parameters.items()}
   taken = inspect.signature(COUPLINGS[coupling]).parameters
   for name, value in arguments.items():

@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from flowgan_tf.base.errors import check, check_integers, check_memory
+from flowgan_tf.base.errors import check_memory
 from flowgan_tf.base.lazy import keras, lazy_import, tf
-from flowgan_tf.flows.builder import MOST_UNITS, builder, network_condition, uniform_class_probs
+from flowgan_tf.base.settings import Setting, sizes
+from flowgan_tf.flows import settings
+from flowgan_tf.flows.builder import builder, network_condition, uniform_class_probs
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.implicit import ImplicitGenerator
@@ -29,8 +31,11 @@ priors = lazy_import('flowgan_tf.flows.prior')
 def dcgan(
   image_shape: Sequence[int],
   *,
-  channels: Sequence[int] = (256, 128, 64),
-  prior: str = 'normal',
+  channels: Annotated[
+    Sequence[int],
+    Setting('Channels of the feature maps, the smallest map first. Each map is upsampled by 2.', must=sizes(16)),
+  ] = (256, 128, 64),
+  prior: settings.Prior = 'normal',
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
@@ -48,8 +53,6 @@ def dcgan(
   Args:
     image_shape: `(height, width, channels)`. The smallest map has `ceil(size / 2**len(channels))` rows and columns.
       Where the upsampled map is larger than the image, its borders are cut off.
-    channels: Channels of the feature maps, the smallest map first. Each map is upsampled by 2.
-    prior: 'normal' or 'logistic'.
     classes: Number of classes, for a generator of images given labels.
     condition_shape: Shape of a condition, for a generator of images given vectors `(d,)` or images `(height, width,
       channels)`. Vectors, one-hot labels and all pixels of an image are appended to the noise, as in [3].
@@ -69,8 +72,6 @@ def dcgan(
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018, section 5.1.
   [3]: Mehdi Mirza, Simon Osindero. Conditional Generative Adversarial Nets. 2014.
   """
-  check_integers('channels', channels, MOST_UNITS)
-  check('channels', len(channels), 'at most 16 integers', len(channels) <= 16)
   seen = network_condition(classes, condition_shape)
   inputs = math.prod(image_shape) + (math.prod(seen) if seen else 0)
   factor = 2 ** len(channels)

@@ -181,10 +181,12 @@ class Flow(Generator, _TransformedDistribution):
       ValueError: If the flow has no classes, or in the cases of `log_prob`.
     """
     check('flow', self.name, 'a flow with classes', self.classes is not None)
-    value = self._as_events('value', value, self)
+    return self._joint_log_probs(self._as_events('value', value, self), training)
+
+  def _joint_log_probs(self, value, training):
     if self._networks_take_condition:
       value = tf.expand_dims(value, -1 - self.event_shape.rank)
-      conditional = self.log_prob(value, training=training, condition=tf.range(self.classes))
+      conditional = self._checked_log_prob(value, training=training, condition=tf.range(self.classes))
     else:
       keywords = self._bijector_kwargs(training, None)
       noise = self.bijector.inverse(value, **keywords)
@@ -261,9 +263,13 @@ class Flow(Generator, _TransformedDistribution):
     """
     value = self._as_events('value', value, self)
     if condition is None and component is None and self.classes is not None:
-      return self._log_prob_of_mixture(self.class_log_probs(value, training=training))
+      return self._log_prob_of_mixture(self._joint_log_probs(value, training))
+    return self._checked_log_prob(value, name, training=training, component=component, condition=condition)
+
+  def _checked_log_prob(self, value, name='log_prob', *, condition, **kwargs):
+    """The log density of images that are checked, with a condition that is not."""
     value, condition = self._broadcast(value, self.event_shape, condition)
-    return super().log_prob(value, name, training=training, component=component, condition=condition)
+    return super().log_prob(value, name, condition=condition, **kwargs)
 
   def experimental_local_measure(
     self, y: tf.Tensor, backward_compat: bool = False, **kwargs: Any

@@ -11,12 +11,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from flowgan_tf.base.errors import UsageError, check
-from flowgan_tf.flows.builder import Traits
 from flowgan_tf.flows.checks import as_indices, check_events
 from flowgan_tf.flows.classes import as_class_names, as_label
 from flowgan_tf.flows.initialization import InitialData
 from flowgan_tf.flows.prior import label_keyword, tempered
 from flowgan_tf.flows.tensors import as_shape, broadcast_batch, broadcast_shape, divided_shape, variable_or_tensor
+from flowgan_tf.flows.traits import Traits
 from flowgan_tf.networks.adapter import HiddenFromKeras
 
 
@@ -30,6 +30,7 @@ class Generator(HiddenFromKeras):
   traits: Traits = Traits()  #: What its builder says of it.
   _build: Callable[..., Self] | None = None  # Builds the generator again; None without a builder.
   _class_names: tuple[str, ...] | None = None
+  condition_check: Callable[[tf.Tensor], None] | None = None  #: Checks the numbers of conditions; a run sets it.
   _class_probs: tf.Variable | tf.Tensor | None
   _condition_shape: tuple[int, ...] | None
 
@@ -149,12 +150,10 @@ class Generator(HiddenFromKeras):
 
     It also refuses None if the generator is conditional, and a condition if it is not.
     """
-    given = condition is not None
-    if given != self._is_conditional:
-      expected = (
-        'None, as {} is not conditional. Got: a condition' if given else 'given, as {} is conditional. Got: None'
-      )
-      raise UsageError(f'`condition` must be {expected.format(repr(self.name))}.', 'condition')
+    if condition is None and self._is_conditional:
+      raise UsageError(f'`condition` must be given, as {self.name!r} is conditional. Got: None.', 'condition')
+    if condition is not None and not self._is_conditional:
+      raise UsageError(f'`condition` must be None, as {self.name!r} is not conditional. Got: a condition.', 'condition')
     if self.classes is not None:
       if isinstance(condition, np.ndarray) and condition.dtype.kind == 'U':
         condition = condition.tolist()
@@ -165,6 +164,8 @@ class Generator(HiddenFromKeras):
       # As for images: integers in a list are refused, too.
       found = condition if hasattr(condition, 'dtype') else tf.convert_to_tensor(condition)
       check_events('condition', found, tf.TensorShape(self.condition_shape))
+      if self.condition_check is not None and tf.executing_eagerly():
+        self.condition_check(found)
       dtype = None if tf.is_tensor(condition) else self.dtype
       return tf.cast(tf.convert_to_tensor(condition, dtype), self.dtype)
     return None

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.tensors import as_shape, divided_shape
 from flowgan_tf.networks.adapter import HiddenFromKeras
-
-if TYPE_CHECKING:
-  from flowgan_tf.flows.flow import Flow
-  from flowgan_tf.flows.generator import Generator
 
 
 class GivenSampler:
@@ -45,7 +41,7 @@ class GivenSampler:
     return self._generator.sample(shape, seed, condition=self._condition)
 
 
-class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
+class Given(HiddenFromKeras, tfp.distributions.Distribution, GivenSampler):
   """The distribution p(x | c) of a conditional flow, for one condition or a batch of them.
 
   Its batch shape is the shape of the conditions without their event. It needs no keywords, so that it can be a part of
@@ -56,7 +52,7 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
   ```
   """
 
-  def __init__(self, flow: Flow, condition: tf.Tensor, name: str = 'given'):
+  def __init__(self, flow: tfp.distributions.TransformedDistribution, condition: tf.Tensor, name: str = 'given'):
     """Builds the distribution from a flow and a condition."""
     condition = flow._as_condition(condition)
     parameters = dict(locals())
@@ -76,7 +72,7 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
     return {'condition': tfp.util.ParameterProperties(event_ndims=lambda given: len(given.flow.condition_shape or ()))}
 
   @property
-  def flow(self) -> Flow:
+  def flow(self) -> tfp.distributions.TransformedDistribution:
     """The conditional flow."""
     return self._generator
 
@@ -89,8 +85,7 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
     self, value: tf.Tensor, name: str = 'log_prob', *, training: bool = False, component: tf.Tensor | None = None
   ) -> tf.Tensor:
     """Log density of images in nats, `[..., *batch_shape]`; see `Flow.log_prob`."""
-    value = self.flow._as_events('value', value, self.flow)
-    return tfp.distributions.Distribution.log_prob(self, value, name, training=training, component=component)
+    return self.flow.log_prob(value, name, training=training, component=component, condition=self._condition)
 
   def class_log_probs(self, value: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """The flow's own: log p(x, y) of all classes; see `Flow.class_log_probs`."""
@@ -103,15 +98,6 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
   def encode(self, images: tf.Tensor, *, training: bool = False) -> tf.Tensor:
     """Maps images to noise; see `Flow.encode`."""
     return self.flow.encode(images, training=training, condition=self._condition)
-
-  def sample(
-    self,
-    sample_shape: int | Sequence[int] | tf.Tensor = (),
-    seed: int | tf.Tensor | None = None,
-    name: str = 'sample',
-  ) -> tf.Tensor:
-    """Draws samples `[*sample_shape, *batch_shape, *event_shape]`; see `Flow.sample`."""
-    return tfp.distributions.Distribution.sample(self, sample_shape, seed, name)
 
   def _event_shape(self):
     return self.flow.event_shape
@@ -143,5 +129,5 @@ class Given(HiddenFromKeras, GivenSampler, tfp.distributions.Distribution):
     shape = tf.concat([as_shape(sample_shape), self.batch_shape_tensor()], axis=0)
     return self.flow.experimental_sample_and_log_prob(shape, seed, condition=self._condition)
 
-  def _log_prob(self, x, **kwargs):
-    return self.flow.log_prob(x, condition=self._condition, **kwargs)
+  def _log_prob(self, x, **kwargs):  # TFP's `prob` and the like call it.
+    return self.log_prob(x, **kwargs)

@@ -1,20 +1,20 @@
 """The first step from an image to noise: the logits of its pixels, by histograms of the training images if wanted."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 
-import keras
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-from flowgan_tf.base.errors import check, check_integer, check_memory
-from flowgan_tf.bijectors import AlphaLogit, HistogramLogit
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS
+from flowgan_tf import bijectors
+from flowgan_tf.base.errors import check, check_memory
+from flowgan_tf.base.lazy import keras, lazy_import, tf, tfp
 from flowgan_tf.flows.checks import check_events, check_values
-from flowgan_tf.networks import ResidualConditioner
 
-_CHANNELS, _BLOCKS = 64, 3  # the defaults of `jet`
+networks = lazy_import('flowgan_tf.networks')
+
+CHANNELS, BLOCKS = 64, 3  # the defaults of `jet`
 
 
 def make_logit(
@@ -24,7 +24,7 @@ def make_logit(
   dtype: tf.DType,
   conditioners: Sequence[keras.Layer] = (),
   condition_shape: Sequence[int] | None = None,
-) -> AlphaLogit | HistogramLogit:
+) -> bijectors.AlphaLogit | bijectors.HistogramLogit:
   """Returns the alpha-logit, or with bins the `HistogramLogit` of a new flow.
 
   Raises:
@@ -32,8 +32,8 @@ def make_logit(
   """
   check_histograms(image_shape, histogram_bins)
   if not histogram_bins:
-    return AlphaLogit(alpha)
-  return HistogramLogit(
+    return bijectors.AlphaLogit(alpha)
+  return bijectors.HistogramLogit(
     image_shape, histogram_bins, alpha, dtype, conditioners=conditioners, condition_shape=condition_shape
   )
 
@@ -45,7 +45,7 @@ def make_networks(
   histogram_channels: int,
   histogram_blocks: int,
   dtype: str,
-) -> list[ResidualConditioner]:
+) -> list[keras.Layer]:
   """Returns the networks of a `HistogramLogit`, from arguments of `jet`.
 
   The farther apart the pixels that a network sees, the larger its patches: 2x2 for the first three networks, 4x4 for
@@ -56,14 +56,12 @@ def make_networks(
     UsageError: If an argument is out of range, a network would not reach the pixels that it sees, or the machine has
       not enough memory.
   """
-  check_integer('histogram_channels', histogram_channels, 1, MOST_UNITS)
-  check_integer('histogram_blocks', histogram_blocks, 0, MOST_LAYERS)
-  for name, value, usual in (('channels', histogram_channels, _CHANNELS), ('blocks', histogram_blocks, _BLOCKS)):
+  for name, value, usual in (('channels', histogram_channels, CHANNELS), ('blocks', histogram_blocks, BLOCKS)):
     expected = f'{usual} without `histogram_networks`'
     check(f'histogram_{name}', value, expected, histogram_networks or value == usual)
   *sides, channels = image_shape
-  outputs = channels * HistogramLogit.group_count(histogram_bins) if histogram_networks else 0
-  distances = HistogramLogit.distances(image_shape)[:histogram_networks]
+  outputs = channels * bijectors.HistogramLogit.group_count(histogram_bins) if histogram_networks else 0
+  distances = bijectors.HistogramLogit.distances(image_shape)[:histogram_networks]
   sizes = [math.gcd(2 * distance, *sides) for distance in distances]
   for i, (distance, size) in enumerate(zip(distances, sizes, strict=True)):
     expected = f'at most {i} for images of shape {tuple(image_shape)} and {histogram_blocks} `histogram_blocks`'
@@ -75,37 +73,34 @@ def make_networks(
   ]
   check_memory('weights', 4 * sum(weights))
   return [
-    ResidualConditioner(outputs, width, histogram_blocks, dtype=dtype, patch_size=size)
+    networks.ResidualConditioner(outputs, width, histogram_blocks, dtype=dtype, patch_size=size)
     for width, size in zip(widths, sizes, strict=True)
   ]
 
 
 def check_histograms(image_shape: Sequence[int], histogram_bins: int, histogram_networks: int = 0) -> None:
   """Checks these arguments of builders, so that errors name them."""
-  check_integer('histogram_bins', histogram_bins, 0, HistogramLogit.MOST_BINS)
-  check('histogram_bins', histogram_bins, '0, or at least 2', histogram_bins != 1)
-  check_integer('histogram_networks', histogram_networks, 0)
   check(
     'histogram_networks', histogram_networks, '0 without `histogram_bins`', histogram_bins or not histogram_networks
   )
-  most = len(HistogramLogit.distances(image_shape)) if histogram_networks else 0
+  most = len(bijectors.HistogramLogit.distances(image_shape)) if histogram_networks else 0
   expected = f'at most {most} for images of shape {tuple(image_shape)}'
   check('histogram_networks', histogram_networks, expected, histogram_networks <= most)
   check_memory('histograms', 4 * math.prod(image_shape) * histogram_bins)
 
 
-def pixel_logit(flow: tfp.distributions.Distribution) -> AlphaLogit | HistogramLogit:
+def pixel_logit(flow: tfp.distributions.Distribution) -> bijectors.AlphaLogit | bijectors.HistogramLogit:
   """Returns the part of a flow that maps pixels to logits; raises a `UsageError` if there is none or several."""
-  found = [part for part in flow.submodules if isinstance(part, AlphaLogit | HistogramLogit)]
+  found = [part for part in flow.submodules if isinstance(part, bijectors.AlphaLogit | bijectors.HistogramLogit)]
   check(
     'generator', flow.name, 'a flow with one `AlphaLogit` or `HistogramLogit` for `transport_weight`', len(found) == 1
   )
   return found[0]
 
 
-def histogram_logits(flow: tfp.distributions.Distribution) -> list[HistogramLogit]:
+def histogram_logits(flow: tfp.distributions.Distribution) -> list[bijectors.HistogramLogit]:
   """Returns the parts of a flow that hold histograms, at most one in flows of this package."""
-  return [part for part in flow.submodules if isinstance(part, HistogramLogit)]
+  return [part for part in flow.submodules if isinstance(part, bijectors.HistogramLogit)]
 
 
 def fit_histograms(flow: tfp.distributions.TransformedDistribution, images: np.ndarray) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow_probability as tfp
@@ -13,16 +12,16 @@ import tensorflow_probability as tfp
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.flows.checks import check_events
 
-if TYPE_CHECKING:
-  from flowgan_tf.flows.flow import Flow
-
 _IMAGES = 1000  # for a bijector that does not say how many it takes
 
 
 class InitialData(abc.ABC):
   """Training data, as `Generator.initialize` takes them."""
 
-  labels: np.ndarray | None  #: The labels that are given, ints `[n]` with -1 for none; None without classes.
+  @property
+  @abc.abstractmethod
+  def labels(self) -> np.ndarray | None:
+    """The labels that are given, ints `[n]` with -1 for none; None without classes."""
 
   @property
   @abc.abstractmethod
@@ -38,7 +37,9 @@ class InitialData(abc.ABC):
     """Returns `n` random images and their labels, with at least `of_class` images of each class."""
 
 
-def fit_bijectors(flow: Flow, images: np.ndarray, condition: np.ndarray | None = None) -> None:
+def fit_bijectors(
+  flow: tfp.distributions.TransformedDistribution, images: np.ndarray, condition: np.ndarray | None = None
+) -> None:
   """Calls `fit` of each bijector in a flow that has it, with what reaches the bijector from the data.
 
   ```python
@@ -73,7 +74,7 @@ def fit_bijectors(flow: Flow, images: np.ndarray, condition: np.ndarray | None =
   raise UsageError(f'`bijector` must hand the data to each part that has a method `fit`. Got: {names}.', 'bijector')
 
 
-def initialize_bijectors(flow: Flow, data: InitialData) -> None:
+def initialize_bijectors(flow: tfp.distributions.TransformedDistribution, data: InitialData) -> None:
   """Calls `fit_bijectors` with as many images as the bijectors ask for."""
   if parts := _fitted(flow):
     fit_bijectors(flow, *data.trained(_wanted(parts)))
@@ -84,7 +85,7 @@ def _wanted(parts):
   return None if None in found else max(found)
 
 
-def _fitted(flow: Flow) -> list[tfp.bijectors.Bijector]:
+def _fitted(flow: tfp.distributions.TransformedDistribution) -> list[tfp.bijectors.Bijector]:
   parts = (flow.bijector, *flow.bijector.submodules)
   return [part for part in parts if isinstance(part, tfp.bijectors.Bijector) and hasattr(part, 'fit')]
 

@@ -5,52 +5,94 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from flowgan_tf.base.errors import check, check_bool, check_choice, check_integer, check_memory
+from flowgan_tf import bijectors
+from flowgan_tf.base.errors import LARGEST_IMAGE, check, check_integer, check_memory
 from flowgan_tf.base.lazy import lazy_import, tf, tfp
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
+from flowgan_tf.base.settings import MOST_LAYERS, MOST_UNITS, Setting
+from flowgan_tf.flows import settings
+from flowgan_tf.flows.builder import builder, network_condition
+from flowgan_tf.flows.couplings import choose_coupling
+from flowgan_tf.flows.histograms import BLOCKS, CHANNELS, check_histograms, make_logit, make_networks
+from flowgan_tf.flows.make_flow import make_flow
 
 if TYPE_CHECKING:
-  from flowgan_tf import bijectors
   from flowgan_tf.flows.flow import Flow
-else:
-  bijectors = lazy_import('flowgan_tf.bijectors')
 
-choices = lazy_import('flowgan_tf.flows.couplings')
-make_flow = lazy_import('flowgan_tf.flows.make_flow')
-histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
-pixels = lazy_import('flowgan_tf.networks.pixels')
 priors = lazy_import('flowgan_tf.flows.prior')
-block_means = lazy_import('flowgan_tf.networks.block_means')
 
 _HEADS = 4
 
 
-@builder
+@builder(
+  components=lambda arguments: arguments.components,
+  sees_condition=lambda arguments: arguments.condition_networks,
+  has_histograms=lambda arguments: arguments.histogram_bins > 0,
+  logits_see_condition=lambda arguments: arguments.condition_networks and arguments.histogram_networks > 0,
+)
 def jet(
   image_shape: Sequence[int],
   *,
-  couplings: int = 12,
-  coupling: str = 'affine',
-  conditioner: str = 'mixer',
-  patch_size: int = 4,
-  width: int = 128,
-  blocks: int = 1,
-  hidden_units: int = 256,
-  log_scale_bound: float = 2.0,
-  spline_bins: int = 8,
-  spline_bound: float = 4.0,
-  prior: str = 'logistic',
-  components: int = 1,
-  whitening: bool = False,
-  alpha: float = 1e-7,
-  histogram_bins: int = 0,
-  histogram_networks: int = 0,
-  histogram_channels: int = 64,
-  histogram_blocks: int = 3,
-  condition_networks: bool = True,
+  couplings: settings.Couplings = 12,
+  coupling: settings.CouplingName = 'affine',
+  conditioner: Annotated[
+    str,
+    Setting(
+      'Kind of the networks; see `MixerConditioner` and `TransformerConditioner`.', choices=('mixer', 'transformer')
+    ),
+  ] = 'mixer',
+  patch_size: Annotated[
+    int, Setting('Height and width of a patch, a divisor of height and width of the image.', 1, LARGEST_IMAGE)
+  ] = 4,
+  width: Annotated[
+    int,
+    Setting(
+      'Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer it must be a '
+      'multiple of 4, the number of attention heads.',
+      1,
+      MOST_UNITS,
+    ),
+  ] = 128,
+  blocks: Annotated[int, Setting('Mixer or transformer blocks of each network.', 1, MOST_LAYERS)] = 1,
+  hidden_units: Annotated[int, Setting('Hidden units of the perceptrons that mix features.', 1, MOST_UNITS)] = 256,
+  log_scale_bound: settings.LogScaleBound = 2.0,
+  spline_bins: settings.SplineBins = 8,
+  spline_bound: settings.SplineBound = 4.0,
+  prior: settings.Prior = 'logistic',
+  components: settings.Components = 1,
+  whitening: Annotated[
+    bool,
+    Setting(
+      'Whether a new flow makes images with the mean colour and the power spectrum of the training images, as far as '
+      'their logits are concerned, so that samples look like clouds instead of white noise; see `SpectralWhitening`. '
+      'With several components, their means widen the spectrum.'
+    ),
+  ] = False,
+  alpha: settings.Alpha = 1e-7,
+  histogram_bins: settings.HistogramBins = 0,
+  histogram_networks: Annotated[
+    int,
+    Setting(
+      'Networks of the `HistogramLogit`, three for each halving of the image. They are `ResidualConditioner`s. The '
+      'first three divide the image into patches of 2x2 pixels, the next three into patches of 4x4 pixels, and so on, '
+      'as long as such patches divide it.',
+      0,
+      64,
+    ),
+  ] = 0,
+  histogram_channels: Annotated[
+    int,
+    Setting(
+      'Channels of the networks with patches of 2x2 pixels. Networks with 4x4 have twice as many, and so on; networks '
+      'without patches have as many as those with 2x2.',
+      1,
+      MOST_UNITS,
+    ),
+  ] = CHANNELS,
+  histogram_blocks: Annotated[int, Setting('Residual blocks of each of these networks.', 0, MOST_LAYERS)] = BLOCKS,
+  condition_networks: settings.ConditionNetworks = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
@@ -75,26 +117,8 @@ def jet(
 
   Args:
     image_shape: `(height, width, channels)`, with more than one pixel.
-    couplings: Number of couplings, at least 2, or 3 if the condition is a smaller image.
-    conditioner: 'mixer' or 'transformer'; see `MixerConditioner` and `TransformerConditioner`.
-    patch_size: Height and width of a patch, a divisor of height and width of the image.
-    width: Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer it must be a
-      multiple of 4, the number of attention heads.
-    blocks: Mixer or transformer blocks of each network.
-    hidden_units: Hidden units of the perceptrons that mix features.
-    prior: 'logistic' or 'normal'.
-    coupling, log_scale_bound, spline_bins, spline_bound, components, alpha: As for `nice`.
-    whitening: Whether a new flow makes images with the mean colour and the power spectrum of the training images, as
-      far as their logits are concerned, so that samples look like clouds instead of white noise; see
-      `SpectralWhitening`. With several components, their means widen the spectrum.
-    histogram_bins: As for `nice`. Leave it out if the condition is a smaller image.
-    condition_networks, classes, condition_shape, dtype: As for `nice`.
-    histogram_networks: Networks of the `HistogramLogit`, three for each halving of the image. They are
-      `ResidualConditioner`s. The first three divide the image into patches of 2x2 pixels, the next three into patches
-      of 4x4 pixels, and so on, as long as such patches divide it.
-    histogram_channels: Channels of the networks with patches of 2x2 pixels. Networks with 4x4 have twice as many, and
-      so on; networks without patches have as many as those with 2x2.
-    histogram_blocks: Residual blocks of each of these networks.
+    classes, condition_shape, dtype: As for `nice`. If the condition is a smaller image, there must be at least 3
+      couplings and no histograms.
 
   Raises:
     ValueError: If an argument is out of range, or `patch_size` does not divide the images.
@@ -108,22 +132,17 @@ def jet(
   seen = network_condition(classes, condition_shape, condition_networks, components)
   reduction = _reduction(image_shape, seen)
   check('histogram_bins', histogram_bins, '0 if the condition is a smaller image', reduction == 1 or not histogram_bins)
-  histograms.check_histograms(image_shape, histogram_bins, histogram_networks)
-  # Fewer would leave half of the pixels unchanged. The coupling for a smaller image changes only one in each block.
+  check_histograms(image_shape, histogram_bins, histogram_networks)
+  # The coupling for a smaller image changes only one pixel in each block, and the two others change half of them each.
   check_integer('couplings', couplings, 2 if reduction == 1 else 3, MOST_LAYERS)
-  choice = choices.choose_coupling(
+  choice = choose_coupling(
     coupling, log_scale_bound=log_scale_bound, spline_bins=spline_bins, spline_bound=spline_bound
   )
-  check_choice('conditioner', conditioner, ('mixer', 'transformer'))
-  check_bool('whitening', whitening)
-  check_integer('width', width, 1, MOST_UNITS)
-  check_integer('blocks', blocks, 1, MOST_LAYERS)
-  check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
   mixer = conditioner == 'mixer'
   *sides, channels = image_shape
   size = math.prod(sides)
   check('image_shape', tuple(image_shape), 'of more than one pixel', size > 1)
-  pixels.check_patch_size(patch_size, *sides)
+  networks.pixels.check_patch_size(patch_size, *sides)
   outputs = choice.outputs * channels
   patches = size // patch_size**2
   mixing = 2 * patches if mixer else 4 * width  # Weights of a block, for each feature, besides its perceptron.
@@ -141,18 +160,16 @@ def jet(
     masks = itertools.cycle(_masks(image_shape, patch_size))
     if reduction > 1:
       lattice = bijectors.masks.lattice(image_shape, reduction)
-      yield block_means.BlockMeanConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
+      yield networks.BlockMeanConditioner(network(outputs), reduction, alpha, density_dtype.name), lattice
     for mask in masks:
       yield network(choice.outputs * mask.changed_shape[-1]), mask
 
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
-  pixel_networks = histograms.make_networks(
+  pixel_networks = make_networks(
     image_shape, histogram_bins, histogram_networks, histogram_channels, histogram_blocks, dtype
   )
   to_noise: list[tfp.bijectors.Bijector] = [
-    histograms.make_logit(
-      image_shape, alpha, histogram_bins, density_dtype, pixel_networks, seen if pixel_networks else None
-    )
+    make_logit(image_shape, alpha, histogram_bins, density_dtype, pixel_networks, seen if pixel_networks else None)
   ]
   for i, (net, mask) in enumerate(itertools.islice(parts(), couplings)):
     part = choice.make(net, mask, name=f'coupling_{i}', condition_shape=seen)
@@ -162,7 +179,7 @@ def jet(
     to_noise.append(bijectors.SpectralWhitening(image_shape, stddev))
   to_noise.append(bijectors.DiagonalScaling(image_shape, dtype=density_dtype))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return make_flow.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _reduction(image_shape, condition_shape):

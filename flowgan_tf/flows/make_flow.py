@@ -1,14 +1,19 @@
 """The last step of the builders: a bijector becomes a flow."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
-import tensorflow_probability as tfp
-
+from flowgan_tf.base.lazy import lazy_import, tf, tfp
 from flowgan_tf.flows.builder import uniform_class_probs
-from flowgan_tf.flows.flow import Flow
-from flowgan_tf.flows.initialization import InitialData
-from flowgan_tf.flows.prior import make_prior
+
+if TYPE_CHECKING:
+  from flowgan_tf.flows.flow import Flow
+  from flowgan_tf.flows.initialization import InitialData
+
+flows = lazy_import('flowgan_tf.flows.flow')
+priors = lazy_import('flowgan_tf.flows.prior')
 
 
 def make_flow(
@@ -23,5 +28,6 @@ def make_flow(
   initialize: Callable[[Flow, InitialData], None] | None = None,
 ) -> Flow:
   """Returns the flow of a builder, from its bijector and from the arguments that concern noise and conditions."""
-  noise, probs = make_prior(prior, components, event_shape, dtype, classes), uniform_class_probs(classes, dtype)
-  return Flow(noise, bijector, name, class_probs=probs, condition_shape=condition_shape, initialize=initialize)
+  noise = priors.make_prior(prior, components, event_shape, dtype, classes)
+  probs = uniform_class_probs(classes, dtype)
+  return flows.Flow(noise, bijector, name, class_probs=probs, condition_shape=condition_shape, initialize=initialize)

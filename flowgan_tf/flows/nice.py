@@ -4,40 +4,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from flowgan_tf.base.errors import check, check_integer, check_memory
+from flowgan_tf import bijectors
+from flowgan_tf.base.errors import check, check_memory
 from flowgan_tf.base.lazy import lazy_import, tf, tfp
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
+from flowgan_tf.base.settings import Setting
+from flowgan_tf.flows import settings
+from flowgan_tf.flows.builder import builder, network_condition
+from flowgan_tf.flows.couplings import choose_coupling
+from flowgan_tf.flows.histograms import make_logit
+from flowgan_tf.flows.make_flow import make_flow
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
 
-bijectors = lazy_import('flowgan_tf.bijectors')
-choices = lazy_import('flowgan_tf.flows.couplings')
-make_flow = lazy_import('flowgan_tf.flows.make_flow')
-histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 
 
-@builder(computed_whole=True, paper='mnist')
+@builder(
+  computed_whole=True,
+  paper='mnist',
+  components=lambda arguments: arguments.components,
+  sees_condition=lambda arguments: arguments.condition_networks,
+  has_batch_norm=lambda arguments: 'batch' in arguments.normalization,
+  has_histograms=lambda arguments: arguments.histogram_bins > 0,
+)
 def nice(
   image_shape: Sequence[int],
   *,
-  couplings: int = 4,
-  coupling: str = 'additive',
-  hidden_units: int = 1000,
-  hidden_layers: int = 6,
-  normalization: str = 'layer',
-  initial_weights: str = 'zero_output',
-  log_scale_bound: float = 2.0,
-  spline_bins: int = 8,
-  spline_bound: float = 4.0,
-  prior: str = 'logistic',
-  components: int = 1,
-  alpha: float = 1e-7,
-  histogram_bins: int = 0,
-  condition_networks: bool = True,
+  couplings: settings.Couplings = 4,
+  coupling: settings.CouplingName = 'additive',
+  hidden_units: settings.HiddenUnits = 1000,
+  hidden_layers: settings.HiddenLayers = 6,
+  normalization: Annotated[
+    str,
+    Setting(
+      "Norm before each dense layer, in the paper 'scalar_batch'; see `dense_conditioner`.",
+      choices=settings.NORMALIZATION_NAMES,
+    ),
+  ] = 'layer',
+  initial_weights: Annotated[
+    str,
+    Setting(
+      "With 'zero_output' no coupling shifts anything until it is trained; see `dense_conditioner`.",
+      choices=('zero_output', 'paper'),
+    ),
+  ] = 'zero_output',
+  log_scale_bound: settings.LogScaleBound = 2.0,
+  spline_bins: settings.SplineBins = 8,
+  spline_bound: settings.SplineBound = 4.0,
+  prior: settings.Prior = 'logistic',
+  components: settings.Components = 1,
+  alpha: settings.Alpha = 1e-7,
+  histogram_bins: settings.HistogramBins = 0,
+  condition_networks: settings.ConditionNetworks = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
@@ -56,26 +77,6 @@ def nice(
 
   Args:
     image_shape: `(height, width, channels)`.
-    couplings: Number of couplings, at least 2.
-    coupling: 'additive' (the paper's), 'affine' or 'spline'; see `AdditiveCoupling`, `AffineCoupling` and
-      `SplineCoupling`.
-    hidden_units: Units of each hidden layer of a coupling's network.
-    hidden_layers: Hidden layers of a coupling's network.
-    normalization: Norm before each dense layer: 'layer', 'scalar_batch' (the paper's), 'batch' or 'none'; see
-      `dense_conditioner`.
-    initial_weights: 'zero_output' (no coupling shifts anything until it is trained) or 'paper'; see
-      `dense_conditioner`.
-    log_scale_bound: Largest absolute log-scale of an affine coupling, in nats.
-    spline_bins: Bins of each spline of a spline coupling.
-    spline_bound: Where these splines end on both sides of 0.
-    prior: 'logistic' (the paper's) or 'normal'.
-    components: Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call
-      `initialize_prior` before the training.
-    alpha: Alpha of the alpha-logit.
-    histogram_bins: Bins of a histogram of each pixel's values, best the number of grey levels; 0 for none. With
-      histograms, a `HistogramLogit` takes the place of the alpha-logit; call `fit_histograms` before the training.
-    condition_networks: Whether the networks of the couplings see the condition. If not, a label only chooses among the
-      components of the prior, which are divided among the classes, as in Izmailov et al. 2020.
     classes: Number of classes, for a flow p(x | y) of images given labels.
     condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,
       channels)`. None, like `classes`, for a flow without conditions.
@@ -96,12 +97,9 @@ def nice(
   [3]: Pavel Izmailov, Polina Kirichenko, Marc Finzi, Andrew Gordon Wilson. Semi-Supervised Learning with Normalizing
        Flows. ICML 2020.
   """
-  check_integer('couplings', couplings, 2, MOST_LAYERS)  # A single coupling would leave half of the pixels unchanged.
-  check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
-  check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
   pixels = math.prod(image_shape)
   check('image_shape', tuple(image_shape), 'of more than one pixel', pixels > 1)
-  choice = choices.choose_coupling(
+  choice = choose_coupling(
     coupling, log_scale_bound=log_scale_bound, spline_bins=spline_bins, spline_bound=spline_bound
   )
   outer = pixels * (1 + choice.outputs) * hidden_units // 2
@@ -109,7 +107,7 @@ def nice(
   seen = network_condition(classes, condition_shape, condition_networks, components)
   density_dtype = tf.float64 if dtype == 'float64' else tf.float32
   to_noise: list[tfp.bijectors.Bijector] = [
-    histograms.make_logit(image_shape, alpha, histogram_bins, density_dtype),
+    make_logit(image_shape, alpha, histogram_bins, density_dtype),
     tfp.bijectors.Reshape((pixels,), tuple(image_shape)),
   ]
   for i in range(couplings):
@@ -123,4 +121,4 @@ def nice(
   to_noise.append(bijectors.DiagonalScaling((pixels,), dtype=density_dtype))
   to_noise.append(tfp.bijectors.Reshape(tuple(image_shape), (pixels,), name='to_image'))
   to_image = tfp.bijectors.Invert(tfp.bijectors.Chain(to_noise[::-1]), name=f'{name}_generator')
-  return make_flow.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)

@@ -17,7 +17,6 @@ from flowgan_tf.flows.tensors import variable_or_tensor
 
 PRIORS = {'logistic': tfp.distributions.Logistic, 'normal': tfp.distributions.Normal}
 
-_MOST_COMPONENTS = 1000
 _ALPHA = 1e-7  # of the logits by which we compare prototypes with images
 IMAGES_PER_CALL = 500
 
@@ -36,7 +35,6 @@ def make_prior(
 
   The components of the mixture are divided among the classes, if there are any.
   """
-  check_integer('components', components, 1, _MOST_COMPONENTS)
   standard = standard_prior(name, event_shape, dtype)
   if components == 1:
     return standard

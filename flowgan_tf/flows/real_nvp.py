@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from flowgan_tf.base.errors import check, check_bool, check_choice, check_integer, check_memory
+from flowgan_tf import bijectors
+from flowgan_tf.base.errors import check, check_memory
 from flowgan_tf.base.lazy import lazy_import, tf, tfp
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
+from flowgan_tf.base.settings import MOST_LAYERS, MOST_UNITS, Setting
+from flowgan_tf.flows import settings
+from flowgan_tf.flows.builder import builder, network_condition
+from flowgan_tf.flows.histograms import make_logit
+from flowgan_tf.flows.make_flow import make_flow
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
 
-bijectors = lazy_import('flowgan_tf.bijectors')
-make_flow = lazy_import('flowgan_tf.flows.make_flow')
-histograms = lazy_import('flowgan_tf.flows.histograms')
 networks = lazy_import('flowgan_tf.networks')
 
 _LOG_SCALE_BOUND = 2.0
 _NO_BOUND = 1e9  # b tanh(u / b) is u to within rounding, even in float32.
 
 
-@builder(paper='cifar10')
+@builder(
+  paper='cifar10',
+  components=lambda arguments: arguments.components,
+  sees_condition=lambda arguments: arguments.condition_networks,
+  has_batch_norm=lambda arguments: 'batch' in arguments.normalization or arguments.batch_norm_between,
+  has_histograms=lambda arguments: arguments.histogram_bins > 0,
+)
 def real_nvp(
   image_shape: Sequence[int],
   *,
-  scales: int = 2,
-  channels: int = 64,
-  blocks: int = 8,
-  architecture: str = 'preactivation',
-  normalization: str = 'batch',
-  batch_norm_between: bool = False,
-  log_scale_bound: float = 2.0,
-  prior: str = 'normal',
-  components: int = 1,
-  alpha: float = 1e-7,
-  histogram_bins: int = 0,
-  condition_networks: bool = True,
+  scales: Annotated[int, Setting('Number of scales.', 1, 16)] = 2,
+  channels: Annotated[int, Setting("Channels of the couplings' residual networks.", 1, MOST_UNITS)] = 64,
+  blocks: Annotated[
+    int, Setting("Residual blocks of each network; at least 1 with `architecture='paper'`.", 0, MOST_LAYERS)
+  ] = 8,
+  architecture: Annotated[
+    str, Setting("'paper' is the flow of the paper's code.", choices=('preactivation', 'paper'))
+  ] = 'preactivation',
+  normalization: Annotated[
+    str,
+    Setting(
+      "Norm inside the networks, in the paper 'batch', which alone goes with `architecture='paper'`.",
+      choices=settings.NORMALIZATION_NAMES,
+    ),
+  ] = 'batch',
+  batch_norm_between: Annotated[
+    bool, Setting('Whether a batch norm follows each coupling, as in Dinh et al. 2017.')
+  ] = False,
+  log_scale_bound: settings.LogScaleBound = _LOG_SCALE_BOUND,
+  prior: settings.Prior = 'normal',
+  components: settings.Components = 1,
+  alpha: settings.Alpha = 1e-7,
+  histogram_bins: settings.HistogramBins = 0,
+  condition_networks: settings.ConditionNetworks = True,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
@@ -65,20 +85,8 @@ def real_nvp(
 
   Args:
     image_shape: `(height, width, channels)`. Height and width must be divisible by `2 ** (scales - 1)`.
-    scales: Number of scales.
-    channels: Channels of the couplings' residual networks.
-    blocks: Residual blocks of each network; at least 1 with `architecture='paper'`.
-    architecture: 'preactivation', or 'paper' for the flow of the paper's code.
-    normalization: Norm inside the networks: 'batch' (the paper's), 'scalar_batch', 'layer' or 'none'. Only 'batch' goes
-      with `architecture='paper'`.
-    batch_norm_between: Whether a batch norm follows each coupling, as in Dinh et al. 2017.
-    log_scale_bound: Largest absolute log-scale of a coupling. Leave this out with `architecture='paper'`, which has no
-      bound.
-    prior: 'normal' (the paper's) or 'logistic'.
-    alpha: Alpha of the alpha-logit; Dinh et al. use 0.05.
-    histogram_bins: As for `nice`.
-    components, classes, condition_shape, dtype: As for `nice`.
-    condition_networks: As for `nice`. The networks of `architecture='paper'` take no condition.
+    classes, condition_shape, dtype: As for `nice`. With `architecture='paper'` there is no condition for networks, and
+      no `log_scale_bound`.
 
   Raises:
     ValueError: If an argument is out of range, or `image_shape` does not allow that many scales.
@@ -88,14 +96,10 @@ def real_nvp(
   [1]: Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real NVP. ICLR 2017.
   [2]: Aditya Grover, Manik Dhar, Stefano Ermon. Flow-GAN. AAAI 2018.
   """
-  check_integer('scales', scales, 1, 16)
-  check_integer('channels', channels, 1, MOST_UNITS)
-  check_bool('batch_norm_between', batch_norm_between)
-  check_choice('architecture', architecture, ('preactivation', 'paper'))
   of_paper = architecture == 'paper'
-  # Without a block the paper's network has only 1x1 convolutions, which cannot see a checkerboard's other pixels.
-  check_integer('blocks', blocks, 1 if of_paper else 0, MOST_LAYERS)
   if of_paper:
+    # Without a block the paper's network has only 1x1 convolutions, which cannot see a checkerboard's other pixels.
+    check('blocks', blocks, "at least 1 if `architecture` is 'paper'", blocks > 0)
     check('normalization', normalization, "'batch' if `architecture` is 'paper'", normalization == 'batch')
     expected = f"{_LOG_SCALE_BOUND} if `architecture` is 'paper', which has no bound"
     check('log_scale_bound', log_scale_bound, expected, log_scale_bound == _LOG_SCALE_BOUND)
@@ -151,11 +155,9 @@ def real_nvp(
     ]
     return tfp.bijectors.Chain(parts, name=f'scale_{level}')
 
-  from_logits = tfp.bijectors.Invert(
-    histograms.make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits'
-  )
+  from_logits = tfp.bijectors.Invert(make_logit(image_shape, alpha, histogram_bins, density_dtype), name='from_logits')
   to_image = tfp.bijectors.Chain([from_logits, scale_to_image(tuple(image_shape), 0)], name=f'{name}_generator')
-  return make_flow.make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
+  return make_flow(to_image, image_shape, density_dtype, name, prior, components, classes, condition_shape)
 
 
 def _channel_of_full_size(event_shape, swap):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from flowgan_tf.base.errors import check
 from flowgan_tf.base.plugins import Registry, short_name
-from flowgan_tf.base.settings import Settings, setting
+from flowgan_tf.base.settings import Settings, setting, settings_of
 from flowgan_tf.flows.builder import Builder
 from flowgan_tf.flows.dcgan import dcgan
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
 from flowgan_tf.flows.real_nvp import real_nvp
+from flowgan_tf.flows.traits import Traits
 from flowgan_tf.flows.vectors import vectors
 
 # The choices of the setting `generator`. Each has a block of settings, named like the builder's arguments.
@@ -25,14 +25,10 @@ GENERATORS: Registry[Builder] = Registry(
 )
 
 
-def generator_of(config: Any) -> Builder:
-  """Returns the builder of the generator that a configuration names."""
-  return GENERATORS[config.generator]
-
-
-def arguments_of(config: Any) -> Mapping[str, Any]:
-  """Returns the settings of the generator that a configuration names: arguments of its builder."""
-  return config[short_name(config.generator)]
+def traits_of(config: Any) -> Traits:
+  """Returns what is known of the generator that a configuration describes."""
+  build = GENERATORS[config.generator]
+  return build.traits(**vars(settings_of(build).of(config[short_name(config.generator)])))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,9 +42,9 @@ class GeneratorSettings(Settings):
   @classmethod
   def check(cls, config: Any) -> None:
     """Checks that something tells the classes apart if the networks do not see the condition."""
-    name, arguments = short_name(config.generator), arguments_of(config)
-    networks = arguments.get('condition_networks', True)
+    name, traits = short_name(config.generator), traits_of(config)
+    networks = traits.sees_condition
     expected = "True if `condition` is not 'label', because only a label can choose components of the prior"
     check(f'{name}.condition_networks', networks, expected, networks or config.condition == 'label')
     expected = f'True if `{name}.components` is 1, because nothing else tells the classes apart'
-    check(f'{name}.condition_networks', networks, expected, networks or arguments.get('components', 1) > 1)
+    check(f'{name}.condition_networks', networks, expected, networks or traits.components > 1)

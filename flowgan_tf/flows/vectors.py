@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgan_tf.base.errors import UsageError, check, check_integer, check_memory
+from flowgan_tf import bijectors
+from flowgan_tf.base.errors import UsageError, check, check_memory
 from flowgan_tf.base.lazy import lazy_import, tf, tfp
-from flowgan_tf.flows.builder import MOST_LAYERS, MOST_UNITS, builder, network_condition
+from flowgan_tf.flows import settings
+from flowgan_tf.flows.builder import builder, network_condition
+from flowgan_tf.flows.checks import check_events
+from flowgan_tf.flows.couplings import choose_coupling
+from flowgan_tf.flows.make_flow import make_flow
 
 if TYPE_CHECKING:
   from flowgan_tf.flows.flow import Flow
 
-bijectors = lazy_import('flowgan_tf.bijectors')
-checks = lazy_import('flowgan_tf.flows.checks')
-choices = lazy_import('flowgan_tf.flows.couplings')
-make_flow = lazy_import('flowgan_tf.flows.make_flow')
 networks = lazy_import('flowgan_tf.networks')
 
 _COMPARED = 10_000  # rows whose values are compared
@@ -28,14 +29,14 @@ _LARGEST = 1e30  # of numbers in rows; its inverse is the smallest standard devi
 def vectors(
   vector_shape: int | Sequence[int],
   *,
-  couplings: int = 8,
-  coupling: str = 'affine',
-  hidden_units: int = 128,
-  hidden_layers: int = 2,
-  log_scale_bound: float = 2.0,
-  spline_bins: int = 8,
-  spline_bound: float = 4.0,
-  prior: str = 'normal',
+  couplings: settings.Couplings = 8,
+  coupling: settings.CouplingName = 'affine',
+  hidden_units: settings.HiddenUnits = 128,
+  hidden_layers: settings.HiddenLayers = 2,
+  log_scale_bound: settings.LogScaleBound = 2.0,
+  spline_bins: settings.SplineBins = 8,
+  spline_bound: settings.SplineBound = 4.0,
+  prior: settings.Prior = 'normal',
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
@@ -55,14 +56,6 @@ def vectors(
 
   Args:
     vector_shape: The number of columns `d`, at least 2, or `(d,)`.
-    couplings: Number of couplings, at least 2.
-    coupling: 'affine', 'spline' or 'additive'; see `AffineCoupling`, `SplineCoupling` and `AdditiveCoupling`.
-    hidden_units: Units of each hidden layer of a coupling's network.
-    hidden_layers: Hidden layers of a coupling's network.
-    log_scale_bound: Largest absolute log-scale of an affine coupling, in nats.
-    spline_bins: Bins of each spline of a spline coupling.
-    spline_bound: Where these splines end on both sides of 0.
-    prior: 'normal' or 'logistic'.
     classes: Number of classes, for a flow p(x | y) of vectors given labels.
     condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,
       channels)`. None, like `classes`, for a flow without conditions.
@@ -81,10 +74,7 @@ def vectors(
        Normalizing Flows. 2020.
   """
   columns = int(np.prod(vector_shape))
-  check_integer('couplings', couplings, 2, MOST_LAYERS)
-  check_integer('hidden_units', hidden_units, 1, MOST_UNITS)
-  check_integer('hidden_layers', hidden_layers, 1, MOST_LAYERS)
-  choice = choices.choose_coupling(
+  choice = choose_coupling(
     coupling, log_scale_bound=log_scale_bound, spline_bins=spline_bins, spline_bound=spline_bound
   )
   outer = (1 + choice.outputs) * columns * hidden_units
@@ -114,9 +104,7 @@ def vectors(
     mask = bijectors.masks.BinaryMask(1 - kept if i % 2 else kept)
     parts.append(choice.make(network, mask, name=f'coupling_{i}', condition_shape=seen))
   chain = tfb.Chain(parts, name=f'{name}_generator')
-  return make_flow.make_flow(
-    chain, vector_shape, density_dtype, name, prior, 1, classes, condition_shape, initialize=_standardize
-  )
+  return make_flow(chain, (columns,), density_dtype, name, prior, 1, classes, condition_shape, initialize=_standardize)
 
 
 def _standardize(flow, data):
@@ -144,7 +132,7 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
   check('flow', flow, 'a flow made by `vectors`', build is not None and build.func is vectors)
   shift, scale = flow.bijector.bijectors[:2]
   rows = np.asarray(rows)
-  checks.check_events('rows', rows, flow.event_shape, 'n')
+  check_events('rows', rows, flow.event_shape, 'n')
   check('rows', len(rows), 'at least two rows', len(rows) > 1)
   largest = float(np.abs(rows).max())  # NaN if there is one.
   check('rows', largest, f'finite numbers, of at most {_LARGEST:g} in absolute value', largest <= _LARGEST)

@@ -52,18 +52,21 @@ class FlowData:
       check('images', len(x), 'at least one image', len(x) > 0)
       if sample_weight is not None:
         _check_weights(sample_weight, len(x))
-      if not predict:
-        if self.in_unit_cube:
-          check_values(np.asarray(x))
-        else:
-          check('images', 'NaN or infinity', 'finite numbers', bool(np.isfinite(x).all()))
-        if self.takes_pairs:
-          check('y', 'NaN or infinity', 'finite numbers', bool(np.isfinite(y).all()))
       if y is not None and self._flow._is_conditional:
         check('y', len(y), f'as many as the images, {len(x)}', len(x) == len(y))
-      if self._flow.classes is not None and not predict:
-        wrong = sorted(set(np.asarray(y).ravel().tolist()) - set(range(self._flow.classes)))
-        check('y', ', '.join(map(str, wrong)), f'ints from 0 to {self._flow.classes - 1}', not wrong)
+      if not predict:
+        self._check_values(x, y)
+
+  def _check_values(self, x, y):
+    if self.in_unit_cube:
+      check_values(np.asarray(x))
+    else:
+      check('images', 'NaN or infinity', 'finite numbers', bool(np.isfinite(x).all()))
+    if self.takes_pairs:
+      check('y', 'NaN or infinity', 'finite numbers', bool(np.isfinite(y).all()))
+    if self._flow.classes is not None:
+      wrong = sorted(set(np.asarray(y).ravel().tolist()) - set(range(self._flow.classes)))
+      check('y', ', '.join(map(str, wrong)), f'ints from 0 to {self._flow.classes - 1}', not wrong)
 
   def _check_batch(self, images, y, predict=False):
     if not is_array(images):

@@ -1,15 +1,17 @@
 """What several metrics do with arrays: check images, go through them in batches, and give the error of a result."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.progress import Task
 
 

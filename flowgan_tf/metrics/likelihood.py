@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from flowgan_tf.data.dataset import take
+from flowgan_tf.data.split import take
 from flowgan_tf.flows import Flow
 from flowgan_tf.metrics.arrays import binomial_error, map_batches, standard_error
 
@@ -64,13 +64,16 @@ def calibration_error(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> 
   return float(np.abs(gaps).sum() / len(labels))
 
 
-def bits_per_dim(nll: float, image_shape: Sequence[int], levels: int) -> float:
+Numbers = TypeVar('Numbers', float, np.ndarray)
+
+
+def bits_per_dim(nll: Numbers, image_shape: Sequence[int], levels: int) -> Numbers:
   """Converts an NLL in nats over the unit cube to bits per dimension: `nll / (d ln 2) + log2(levels)`.
 
   The second term accounts for the width of a dequantised grey level. It is 8 for 256 levels.
 
   Args:
-    nll: Negative log-likelihood in nats per image.
+    nll: Negative log-likelihood in nats per image, or an array of several.
     image_shape: `(height, width, channels)`; `d` is its product.
     levels: Number of grey levels.
   """

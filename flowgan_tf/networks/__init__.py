@@ -5,6 +5,7 @@ one without `custom_objects`.
 """
 
 from flowgan_tf.networks.adapter import KerasModule
+from flowgan_tf.networks.block_means import BlockMeanConditioner
 from flowgan_tf.networks.conditioners import (
   PaperConditioner,
   ResidualConditioner,
@@ -23,6 +24,7 @@ from flowgan_tf.networks.transformer import TransformerConditioner
 
 __all__ = [
   'NORMALIZATIONS',
+  'BlockMeanConditioner',
   'GuardedBatchNormalization',
   'ImageNormalization',
   'KerasModule',

@@ -9,12 +9,12 @@ from typing import Any
 from flowgan_tf.base import settings
 from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import tf
+from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.objectives.critic import CRITICS
 from flowgan_tf.objectives.divergences import DIVERGENCES
 from flowgan_tf.objectives.penalties import PENALTIES
-from flowgan_tf.objectives.sight import parts_of
-from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.objectives.term import Drawn, Number, Term
 
 
 class Adversary(Term):
@@ -30,7 +30,13 @@ class Adversary(Term):
        regularisation. https://arxiv.org/abs/1912.04958
   """
 
-  needs_critic = needs_samples = True
+  adversarial_only = needs_samples = True
+  numbers = (
+    Number('generator_loss'),
+    Number('critic_loss'),
+    Number('critic_gap', form='.3g'),
+    Number('gradient_penalty'),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -54,11 +60,6 @@ class Adversary(Term):
     critic: str = setting(
       'dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS, training_only=True
     )
-    critic_sees: str = setting(
-      'pixels',
-      'What the critic sees: pixels, logits and noise, or several with + between them.',
-      training_only=True,
-    )
     critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True, training_only=True)
     critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9, training_only=True)
     reuse_batch: bool = setting(
@@ -73,9 +74,6 @@ class Adversary(Term):
       """Checks that the generator is trained at all, and that the critic to start from exists."""
       expected = f'below `steps` {config.steps}'
       check('critic_warmup', config.critic_warmup, expected, config.critic_warmup < config.steps)
-      expected = 'above 0, because a critic sees the noise of the averaged flow'
-      noise = 'noise' in parts_of(config.critic_sees)
-      check('ema_decay', config.ema_decay, expected, config.ema_decay > 0 or config.objective == 'mle' or not noise)
       expected = "False unless `init_checkpoint` is 'latest', the only checkpoint with a critic"
       check('init_critic', config.init_critic, expected, not config.init_critic or config.init_checkpoint == 'latest')
 
@@ -95,6 +93,12 @@ class Adversary(Term):
     self.gradient_penalty = float(divergence.default_gradient_penalty if weight is None else weight)
     self.penalty = settings.penalty or divergence.default_penalty
     self.needs_real_outputs = divergence.relativistic
+
+  @classmethod
+  def label(cls, config: Any) -> str:
+    """Returns the divergence if it is not the paper's."""
+    named = cls.applies(config) and config['divergence'] != 'wasserstein'
+    return short_name(config['divergence']) if named else ''
 
   def critic_loss(
     self,

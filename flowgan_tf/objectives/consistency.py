@@ -9,8 +9,8 @@ from flowgan_tf.base import settings
 from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
-from flowgan_tf.data.conditions import Condition
-from flowgan_tf.objectives.term import Drawn, Term
+from flowgan_tf.data.conditions import kind_of
+from flowgan_tf.objectives.term import Drawn, Number, Term
 
 
 class Consistency(Term):
@@ -23,8 +23,15 @@ class Consistency(Term):
   Pixels that are hidden count as zeros on both sides.
   """
 
-  needs_critic = needs_samples = True
+  adversarial_only = needs_samples = True
   weight_setting = 'consistency_weight'
+  numbers = (
+    Number(
+      'consistency_loss',
+      'consistency loss',
+      'Squared error between samples, reduced again, and their conditions, during training.',
+    ),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -42,15 +49,16 @@ class Consistency(Term):
       """Checks that the condition is computed from the image."""
       expected = '0 unless `condition` is computed from the image, as low resolution is'
       weight = config.consistency_weight
-      check('consistency_weight', weight, expected, not weight or Condition(config.condition).comes_from_image)
+      check('consistency_weight', weight, expected, not weight or kind_of(config.condition).comes_from_image)
 
   def __init__(self, settings: Any, config: Any):
     """Takes the kind of the condition from the settings of a training."""
     super().__init__(settings, config)
-    self._kind = config['condition']
+    kind = config['condition']
+    self._condition = kind_of(kind)(kind)
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `consistency_loss`."""
-    again = Condition(self._kind).reduce(drawn.samples)
+    again = self._condition.reduce(drawn.samples)
     error = tf.reduce_mean(tf.math.squared_difference(again, drawn.condition))
     return self.settings.consistency_weight * error, {'consistency_loss': error}

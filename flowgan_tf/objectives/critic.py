@@ -5,23 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
-from flowgan_tf.base.errors import check, check_bool, check_integer, check_integers, check_memory
+from flowgan_tf.base.errors import check, check_memory
 from flowgan_tf.base.lazy import keras, lazy_import, tf
-from flowgan_tf.base.plugins import Registry, refusal
+from flowgan_tf.base.plugins import Registry
+from flowgan_tf.base.settings import MOST_LAYERS, MOST_UNITS, Setting, sizes, with_settings
 
-modulation = lazy_import('flowgan_tf.networks.modulation')
 networks = lazy_import('flowgan_tf.networks')
 
-_MOST_UNITS = 65_536  # As for generators: far above any critic, and small enough to be built or refused.
 
-
+@with_settings
 def dcgan_critic(
   image_shape: Sequence[int],
   *,
-  channels: Sequence[int] = (1, 64),
-  dense_units: int = 1024,
-  layer_norm: bool = False,
+  channels: Annotated[Sequence[int], Setting('Output channels of the convolutions.', must=sizes(16))] = (1, 64),
+  dense_units: Annotated[
+    int, Setting('Units of a hidden dense layer before the output. 0 leaves this layer out.', 0, MOST_UNITS)
+  ] = 1024,
+  layer_norm: Annotated[
+    bool, Setting('Whether an `ImageNormalization` follows each convolution but the first.')
+  ] = False,
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
   name: str = 'dcgan_critic',
@@ -34,9 +38,6 @@ def dcgan_critic(
 
   Args:
     image_shape: `(height, width, channels)` of the images.
-    channels: Output channels of the convolutions.
-    dense_units: Units of a hidden dense layer before the output. 0 leaves this layer out.
-    layer_norm: Whether an `ImageNormalization` follows each convolution but the first.
     condition_shape: Shape of a condition `c`: `(d,)` for vectors, such as one-hot labels, or `(h, w, c)` for images.
       With features `f(x)` before the output, the critic of a vector is a projection, `D(x, c) = w f(x) + b + f(x) V c`
       [3]. An image is resized and becomes further channels of the input.
@@ -58,9 +59,6 @@ def dcgan_critic(
        Wasserstein GANs. NeurIPS 2017.
   [3]: Takeru Miyato, Masanori Koyama. cGANs with Projection Discriminator. ICLR 2018.
   """
-  check_integers('channels', channels, _MOST_UNITS)
-  check_integer('dense_units', dense_units, 0, _MOST_UNITS)
-  check_bool('layer_norm', layer_norm)
   flat = channels[-1] * math.prod(-(-size // 2 ** len(channels)) for size in image_shape[:2])
   convolutions = sum(25 * a * b for a, b in itertools.pairwise((image_shape[-1], *channels)))
   check_memory('weights', 4 * (convolutions + flat * dense_units))
@@ -77,10 +75,11 @@ def dcgan_critic(
   return _finish(layers, image_shape, condition_shape, dtype, name)
 
 
+@with_settings
 def dense_critic(
   image_shape: Sequence[int],
   *,
-  hidden_units: Sequence[int] = (512, 512),
+  hidden_units: Annotated[Sequence[int], Setting('Units of each hidden layer.', must=sizes(MOST_LAYERS))] = (512, 512),
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
   name: str = 'dense_critic',
@@ -89,13 +88,11 @@ def dense_critic(
 
   Args:
     image_shape: `(height, width, channels)` of the images, or `(d,)` for rows of a table.
-    hidden_units: Units of each hidden layer.
     condition_shape, dtype, name: As for `dcgan_critic`, which returns the same kind of model.
 
   Raises:
     UsageError: If an argument is out of range.
   """
-  check_integers('hidden_units', hidden_units, _MOST_UNITS)
   check_memory('weights', 4 * sum(a * b for a, b in itertools.pairwise((math.prod(image_shape), *hidden_units))))
   layers = [keras.layers.Flatten(dtype=dtype), *(keras.layers.Dense(n, 'relu', dtype=dtype) for n in hidden_units)]
   return _finish(layers, image_shape, condition_shape, dtype, name)
@@ -112,7 +109,7 @@ def _finish(layers, image_shape, condition_shape, dtype, name):
   wide = 'float64' if dtype == 'float64' else 'float32'
   images, condition = keras.Input(image_shape, dtype=wide), keras.Input(condition_shape, dtype=wide)
   if len(condition_shape) == 3:
-    features = modulation.ConditionalSequential(layers, dtype=dtype)([images, condition])
+    features = networks.modulation.ConditionalSequential(layers, dtype=dtype)([images, condition])
     return keras.Model([images, condition], last(features), name=name)
   features = keras.Sequential(layers)(images)
   projected = keras.layers.Dense(features.shape[-1], use_bias=False, dtype=dtype)(condition)
@@ -133,5 +130,4 @@ CRITICS: Registry[Callable] = Registry(
   'a function that builds a critic',
   callable,
   {'dcgan_critic': dcgan_critic, 'dense_critic': dense_critic},
-  lambda build: refusal(build, (28, 28, 1), condition_shape=None, dtype='float32'),
 )

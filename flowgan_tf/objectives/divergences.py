@@ -52,10 +52,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf import devices
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.plugins import Registry
-
-replicas = lazy_import('flowgan_tf.devices.replicas')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _relativistic() -> Divergence:
 
   def loss(winner: tf.Tensor, loser: tf.Tensor) -> tf.Tensor:
     # Replicas share the images, but not the pairs.
-    winner, loser = (replicas.gather(tf.cast(outputs, tf.float32)) for outputs in (winner, loser))
+    winner, loser = (devices.gather(tf.cast(outputs, tf.float32)) for outputs in (winner, loser))
     return tf.reduce_mean(tf.nn.softplus(loser[tf.newaxis] - winner[:, tf.newaxis]))
 
   return Divergence(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from flowgan_tf import devices
 from flowgan_tf.base import settings
 from flowgan_tf.base.errors import check
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, POSITIVE, setting
 from flowgan_tf.objectives.likelihood import check_batch_norms, classifies
-from flowgan_tf.objectives.term import Drawn, Seen, Term
-
-replicas = lazy_import('flowgan_tf.devices.replicas')
+from flowgan_tf.objectives.term import Drawn, Number, Seen, Term
 
 
 class Labels(Term):
@@ -25,6 +24,9 @@ class Labels(Term):
 
   needs_density = True
   weight_setting = 'class_weight'
+  numbers = (
+    Number('class_loss', 'class loss (nats)', 'Mean of -log p(y | x) of labelled training images, during training.'),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -53,6 +55,6 @@ class Labels(Term):
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `class_loss`, in nats per labelled image."""
-    labelled = replicas.mean([drawn.means['labelled']])[0]  # The mean is over the labelled images of all replicas.
+    labelled = devices.mean([drawn.means['labelled']])[0]  # The mean is over the labelled images of all replicas.
     class_loss = tf.cast(drawn.means['surprise'] / tf.maximum(labelled, 1e-6), tf.float32)
     return self.settings.class_weight * class_loss, {'class_loss': class_loss}

@@ -10,9 +10,9 @@ from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
-from flowgan_tf.data.conditions import Condition
-from flowgan_tf.flows.registry import arguments_of
-from flowgan_tf.objectives.term import Drawn, Seen, Term, between
+from flowgan_tf.data.conditions import kind_of
+from flowgan_tf.flows.registry import traits_of
+from flowgan_tf.objectives.term import Drawn, Number, Seen, Term, between, moving
 
 # The weight of the likelihood in the objectives that fix it.
 _FIXED = {'mle': 1.0, 'adversarial': 0.0}
@@ -32,6 +32,7 @@ class Likelihood(Term):
   """
 
   needs_density = True
+  numbers = (Number('nll', form=',.1f'),)
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -55,19 +56,19 @@ class Likelihood(Term):
     @classmethod
     def check(cls, config: Any) -> None:
       """Checks that pseudo-labels have components and a likelihood."""
-      arguments, pseudo_labels = arguments_of(config), config.pseudo_labels
+      traits, pseudo_labels = traits_of(config), config.pseudo_labels
       for expected, holds in (
         (
           f'False for a generator with a single component, here {config.generator}',
-          arguments.get('components', 1) > 1,
+          traits.components > 1,
         ),
         (
           f'False with `{short_name(config.generator)}.histogram_bins`, as clusters and prototypes would disagree',
-          not arguments.get('histogram_bins'),
+          not traits.has_histograms,
         ),
         (
           "False unless `condition` is 'label' or empty, because samples draw components whatever the condition is",
-          Condition(config.condition).has_marginal,
+          kind_of(config.condition).has_marginal,
         ),
         ("False without a likelihood, as with `objective` 'adversarial' or `lambda` 0", weight_of(config) != 0),
       ):
@@ -89,9 +90,14 @@ class Likelihood(Term):
     self._labelled = bool(config.get('labelled'))
 
   @classmethod
-  def make(cls, config: Any) -> Likelihood | None:
-    """Returns the term unless its weight is 0."""
-    return super().make(config) if weight_of(config) else None
+  def applies(cls, config: Any) -> bool:
+    """Whether the weight is not 0."""
+    return weight_of(config) != 0
+
+  @classmethod
+  def label(cls, config: Any) -> str:
+    """Returns lambda, which only a hybrid has."""
+    return f'λ = {moving(config, "lambda")}' if config['objective'] == 'hybrid' else ''
 
   @classmethod
   def moves(cls, config: Any) -> bool:
@@ -137,7 +143,6 @@ def check_batch_norms(name: str, config: Any) -> None:
 
   Batch norms would take that for the batch.
   """
-  arguments = arguments_of(config)
-  normed = 'batch' in str(arguments.get('normalization')) or arguments.get('batch_norm_between', False)
+  traits = traits_of(config)
   expected = f'0 with batch norms, unless `{short_name(config.generator)}.condition_networks` is False'
-  check(name, config[name], expected, not (config[name] and normed and arguments.get('condition_networks', True)))
+  check(name, config[name], expected, not (config[name] and traits.has_batch_norm and traits.sees_condition))

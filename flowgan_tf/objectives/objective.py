@@ -9,23 +9,17 @@ from typing import Any
 
 from flowgan_tf.base.errors import UsageError, check, renamed
 from flowgan_tf.base.lazy import tf
-from flowgan_tf.base.plugins import Registry, is_plugin
+from flowgan_tf.base.plugins import Registry, is_plugin, short_name
 from flowgan_tf.base.settings import Settings, setting, wrong_settings
 from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
 from flowgan_tf.objectives.likelihood import Likelihood
-from flowgan_tf.objectives.term import OF_LOG, Drawn, Term, as_floats, own_numbers
+from flowgan_tf.objectives.term import OF_LOG, Drawn, Number, Term, as_floats, own_numbers
 from flowgan_tf.objectives.transport import Transport
 
-OBJECTIVES = ('mle', 'adversarial', 'hybrid')
-
-# What a loss may use and is None without what the term or the objective must have.
-_NONE_WITHOUT = {
-  'samples': '`samples` and `noise` without `needs_samples = True`',
-  'fake_outputs': '`fake_outputs` without a critic',
-  'real_outputs': '`real_outputs` without `needs_real_outputs = True`',
-}
+#: The objectives, and what the paper calls them.
+OBJECTIVES = {'mle': 'MLE', 'adversarial': 'ADV', 'hybrid': 'Hybrid'}
 
 #: The terms of the loss by name, in the order in which they are added.
 TERMS: Registry[type[Term]] = Registry(
@@ -42,6 +36,9 @@ TERMS: Registry[type[Term]] = Registry(
   lambda part: 'it must define `loss`' if inspect.isabstract(part) else wrong_settings(part),
 )
 
+#: What the terms of the package log, by name.
+NUMBERS: dict[str, Number] = {number.name: number for term in TERMS.values() for number in term.numbers}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings(Settings):
@@ -57,9 +54,12 @@ class ObjectiveSettings(Settings):
 
   @classmethod
   def check(cls, config: Any) -> None:
-    """Checks that no further term is named twice."""
+    """Checks that each further term counts, and only once."""
     expected = 'different terms, as one that is named twice would count twice'
     check('terms', config.terms, expected, len(set(config.terms)) == len(config.terms))
+    left_out = [short_name(name) for name in config.terms if TERMS[name].adversarial_only]
+    expected = f"'adversarial' or 'hybrid', as 'mle' would leave out {', '.join(left_out)}"
+    check('objective', config.objective, expected, config.objective != 'mle' or not left_out)
 
 
 def kinds_of(config: Mapping[str, Any]) -> Iterator[type[Term]]:
@@ -116,40 +116,18 @@ class Objective:
     loss = tf.constant(0.0)
     metrics: dict[str, tf.Tensor] = {}
     for term in self.terms:
-      value, found = _loss_of(term, drawn)
-      loss += value
-      numbers = own_numbers(term, 'loss', found, tf.TensorShape([]), metrics)
+      value, found = term.loss(drawn)
+      loss += tf.cast(as_floats(term, '`loss` returns a loss', value, tf.TensorShape([])), tf.float32)
+      others = OF_LOG | metrics.keys() | (NUMBERS.keys() - {number.name for number in term.numbers})
+      numbers = own_numbers(term, 'loss', found, tf.TensorShape([]), others)
       metrics |= {name: tf.cast(number, tf.float32) for name, number in numbers.items()}
-      if taken := found.keys() & OF_LOG:
-        raise UsageError(f'`terms` must not log a number by a name of ours. Got: {", ".join(sorted(taken))}.', 'terms')
     return loss, metrics | {'loss': loss}
-
-
-def _loss_of(term: Term, drawn: Drawn) -> tuple[tf.Tensor, Mapping[str, Any]]:
-  """Returns the loss of a term and its numbers, which may come from outside of the package."""
-  name = type(term).__name__
-  try:
-    found = term.loss(drawn)
-  except (AttributeError, TypeError, ValueError) as error:
-    missing = ', '.join(said for part, said in _NONE_WITHOUT.items() if getattr(drawn, part) is None)
-    if not missing or 'None' not in str(error):
-      raise
-    said = f'`terms` must not use what is None here: {missing}. Got: {name}, whose loss fails ({error}).'
-    raise UsageError(said, 'terms') from error
-  expected = 'terms whose `loss` returns a pair of a scalar and a dict of scalars to log'
-  check('terms', f'{name}, whose loss returns {found}', expected, isinstance(found, tuple) and len(found) == 2)
-  return tf.cast(as_floats(f'{name}, whose `loss` returns a loss', found[0], tf.TensorShape([])), tf.float32), found[1]
 
 
 def make_objective(config: Mapping[str, Any]) -> Objective:
   """Builds the objective that the settings of a training describe."""
-  made = [kind.make(config) for kind in kinds_of(config)]
-  objective = Objective(tuple(term for term in made if term is not None))
-  needy = [kind.__name__ for name in config['terms'] if (kind := TERMS[name]).needs_critic]
-  needy += [type(term).__name__ for term in objective.terms if term.needs_real_outputs]
-  expected = f"'adversarial' or 'hybrid', as {', '.join(needy)} needs a critic"
-  check('objective', config['objective'], expected, objective.uses_critic or not needy)
-  return objective
+  kinds = [kind for kind in kinds_of(config) if kind.applies(config)]
+  return Objective(tuple(kind(kind.Settings.of(config), config) for kind in kinds))
 
 
 def make(name: str, **settings: Any) -> Objective:
@@ -162,20 +140,21 @@ def make(name: str, **settings: Any) -> Objective:
   Args:
     name: One of `OBJECTIVES`.
     **settings: Settings of the terms, such as `lambda_`, `final_lambda`, `divergence`, `gradient_penalty`, `penalty`,
-      `penalty_interval` and `transport_weight`. By default `lambda_` is 1. `mle` always has weight 1 and `adversarial`
-      0. None means the divergence's default for the penalty, and for a final weight that it does not change.
+      `penalty_interval` and `transport_weight`, with the defaults of a training. `mle` always has weight 1 and
+      `adversarial` 0. None means the divergence's default for the penalty, and for a final weight that it does not
+      change.
 
   Raises:
     UsageError: If a setting has the wrong type or is out of range.
     TypeError: If there is no such setting, or only a training uses it.
   """
-  fields = {n: f for kind in TERMS.values() for n, f in kind.Settings.fields()}
+  known = {name: declared for kind in TERMS.values() for name, declared in kind.Settings.declared().items()}
   given = {key.rstrip('_'): value for key, value in settings.items()}
-  if unknown := given.keys() - {n for n, f in fields.items() if not f.metadata['training_only']}:
+  if unknown := given.keys() - {name for name, declared in known.items() if not declared.training_only}:
     names = ', '.join(sorted(unknown))
     raise TypeError(f'`make` takes the settings that change the losses in any training loop. Got: {names}.')
-  defaults = {n: f.default for n, f in fields.items()} | {'lambda': 1.0, 'condition': '', 'terms': ()}
-  values = defaults | given | {'objective': name}
+  defaults = {name: declared.default for name, declared in known.items()}
+  values = defaults | {'condition': '', 'terms': ()} | given | {'objective': name}
   try:
     kinds: list[type[Settings]] = [ObjectiveSettings, *(term.Settings for term in TERMS.values())]
     for kind in kinds:

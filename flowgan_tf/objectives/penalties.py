@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf import devices
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.objectives.critic import mean_output
-
-replicas = lazy_import('flowgan_tf.devices.replicas')
 
 
 def gradient_penalty(
@@ -45,7 +44,7 @@ def gradient_penalty(
   # Otherwise one of the two would be broadcast silently.
   real.shape.assert_is_compatible_with(fake.shape)
   rest = [1] * (real.shape.rank - 1)
-  epsilon = replicas.draw(lambda n: tf.random.stateless_uniform((n, *rest), seed, dtype=real.dtype), tf.shape(real)[0])
+  epsilon = devices.draw(lambda n: tf.random.stateless_uniform((n, *rest), seed, dtype=real.dtype), tf.shape(real)[0])
   interpolates = epsilon * real + (1.0 - epsilon) * fake
   squared_norm = _squared_slopes(critic, interpolates)
   # The square root has an infinite slope at 0, and 0 * inf would make every weight NaN. Both branches must be finite.

@@ -5,21 +5,29 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import Settings
 
 # What the log calls numbers that no term gives.
-OF_LOG = {
-  *('kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate'),
-  *('critic_loss', 'critic_gap', 'gradient_penalty'),
-}
+OF_LOG = {'kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate'}
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+  """A number that is logged during a training, and how it is shown."""
+
+  name: str  #: Its name in the log.
+  axis: str = ''  #: What the axis of its curve in a report says; without it there is no such curve.
+  caption: str = ''  #: Caption of the curve.
+  scale: float = 1.0  #: What the curve multiplies the number by.
+  form: str = ''  #: Its format in the lines of progress, such as '.3g'; without it they leave it out.
 
 
 class Seen:
@@ -40,6 +48,9 @@ class Drawn:
   """What a step has drawn for the terms. What no term needs is left out."""
 
   generator: Generator | None = None  #: The generator that is trained.
+  #: Real images `[n, ...]` of the generator's update; this replica's share. Numbers that are not linear in means over
+  #: the batch, such as moments, need the means over all replicas: `flowgan_tf.devices.replicas.mean`.
+  images: tf.Tensor | None = None
   condition: tf.Tensor | None = None  #: The conditions of images and samples.
   means: Mapping[str, tf.Tensor] = dataclasses.field(
     default_factory=dict
@@ -72,8 +83,8 @@ class Term(abc.ABC):
 
   Settings: ClassVar[type[Settings]] = Settings  #: Its settings, which become settings of a training.
   weight_setting: ClassVar[str] = ''  #: Name of the setting that leaves the term out if it is 0.
-  #: Whether it needs a critic. Maximum likelihood leaves such a term of the package out, and refuses one of the user's.
-  needs_critic: ClassVar[bool] = False
+  numbers: ClassVar[tuple[Number, ...]] = ()  #: What a term of the package logs, with its curves in a report.
+  adversarial_only: ClassVar[bool] = False  #: Whether the objective `mle` leaves it out.
   needs_density: ClassVar[bool] = False  #: Whether the generator must have a density.
   needs_samples: ClassVar[bool] = False  #: Whether it needs `Drawn.noise` and `Drawn.samples`.
   needs_real_outputs: bool = False  #: Whether it needs the critic's outputs at the images.
@@ -83,17 +94,26 @@ class Term(abc.ABC):
     self.settings = settings
 
   @classmethod
-  def make(cls, config: Mapping[str, Any]) -> Self | None:
-    """Returns the term that settings describe, or None if they leave it out."""
-    if (cls.needs_critic and config['objective'] == 'mle') or (cls.weight_setting and not config[cls.weight_setting]):
-      return None
-    return cls(cls.Settings.of(config), config)
+  def applies(cls, config: Mapping[str, Any]) -> bool:
+    """Whether the settings of a training make it a part of the loss."""
+    left_out = cls.adversarial_only and config['objective'] == 'mle'
+    return not left_out and (not cls.weight_setting or bool(config[cls.weight_setting]))
+
+  @classmethod
+  def label(cls, config: Mapping[str, Any]) -> str:
+    """Returns the words that tell a run from others without this term or with other settings; '' for none.
+
+    By default these are the name of its weight and the weight, such as 'transport 10'.
+    """
+    if not cls.weight_setting or not cls.applies(config):
+      return ''
+    return f'{cls.weight_setting.removesuffix("_weight")} {moving(config, cls.weight_setting)}'
 
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns real numbers of each image, `[n]`, by name; `Drawn.means` has their means.
 
     Parts of a batch are computed on different cores, and XLA may compile this, so that it has to treat each image by
-    itself. A step raises a `UsageError` if the numbers have another shape or are not real.
+    itself. A step raises a `UsageError` if the numbers have another shape or are complex.
     """
     return {}
 
@@ -106,38 +126,39 @@ class Term(abc.ABC):
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Returns the weighted scalar that is added to the loss, and scalars to log by name, before weighting.
 
-    Both are real, and become float32. An objective raises a `UsageError` for anything else.
+    Both are real, and become float32. An objective raises a `UsageError` for other shapes, for complex numbers, and for
+    names that the log or another term has.
     """
 
 
 def own_numbers(
-  term: Term, method: str, found: Mapping[str, Any], shape: tf.TensorShape, others: Mapping[str, tf.Tensor]
+  term: Term, method: str, found: Mapping[str, Any], shape: tf.TensorShape, others: Collection[str]
 ) -> dict[str, tf.Tensor]:
-  """Returns what a method of a term has found, as floats by name; refuses other shapes and names of other terms."""
-  returned = f'{type(term).__name__}, whose `{method}` returns'
-  check('terms', f'{returned} {found}', 'terms that return numbers by name, a dict', isinstance(found, Mapping))
-  wrong = [name for name in found if not isinstance(name, str)]
-  check('terms', f'{returned} numbers named {wrong}', 'terms that name their numbers by texts', not wrong)
-  if taken := found.keys() & others.keys():
-    raise UsageError(
-      f'`terms` must give their numbers different names. Got: {", ".join(sorted(taken))} twice.', 'terms'
-    )
-  return {name: as_floats(f'{returned} {name}', value, shape) for name, value in found.items()}
+  """Returns what a method of a term has found, as floats by name; refuses other shapes and the names of others."""
+  if taken := sorted(found.keys() & set(others)):
+    said = f'`terms` must give their numbers names that nothing else has. Got: {", ".join(taken)} of'
+    raise UsageError(f'{said} {type(term).__name__}.', 'terms')
+  return {name: as_floats(term, f'`{method}` returns {name}', value, shape) for name, value in found.items()}
 
 
-def as_floats(what: str, value: Any, shape: tf.TensorShape) -> tf.Tensor:
-  """Converts real numbers of a term to a tensor of floats of a shape, `[]` or `[n]`; `what` names them in an error."""
-  try:
-    tensor = tf.convert_to_tensor(value)
-    dtype, got = tensor.dtype, f'{tensor.dtype.name} of shape {tensor.shape}'
-    holds = (dtype.is_floating or dtype.is_integer or dtype.is_bool) and tensor.shape.is_compatible_with(shape)
-  except (TypeError, ValueError):
-    got, holds = repr(value), False
-  expected = 'one real number for each image' if shape.rank else 'real scalars'
-  check('terms', f'{what} as {got}', f'terms that return {expected}, of shape {shape}', holds)
+def as_floats(term: Term, returned: str, value: Any, shape: tf.TensorShape) -> tf.Tensor:
+  """Returns numbers of a term as a tensor of floats.
+
+  Other shapes would be broadcast in silence, and complex numbers would lose their imaginary part.
+  """
+  tensor = tf.convert_to_tensor(value)
+  got = f'{type(term).__name__}, whose {returned} as {tensor.dtype.name} of shape {tensor.shape}'
+  holds = tensor.shape.is_compatible_with(shape) and not tensor.dtype.is_complex
+  check('terms', got, f'terms that return real numbers of shape {shape}', holds)
   return tensor if tensor.dtype.is_floating else tf.cast(tensor, tf.float32)
 
 
 def between(first: float, last: float | None, progress: float | tf.Tensor) -> float | tf.Tensor:
   """Returns a weight that moves from the first to the last by the same factor in each step; None means no change."""
   return first if last is None or last == first else first * (last / first) ** progress
+
+
+def moving(config: Mapping[str, Any], name: str) -> str:
+  """Returns a weight in words, such as '10', or '10 to 1' if there is a `final_` weight."""
+  first, last = config[name], config.get(f'final_{name}')
+  return f'{first:g}' + (f' to {last:g}' if last not in (None, first) else '')

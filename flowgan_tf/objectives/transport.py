@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from flowgan_tf import bijectors
 from flowgan_tf.base import settings
 from flowgan_tf.base.errors import check
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
-from flowgan_tf.flows.registry import arguments_of, generator_of
+from flowgan_tf.flows.histograms import pixel_logit
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.objectives.likelihood import check_moving
-from flowgan_tf.objectives.term import Drawn, Term, between
-
-bijectors = lazy_import('flowgan_tf.bijectors')
-histograms = lazy_import('flowgan_tf.flows.histograms')
+from flowgan_tf.objectives.term import Drawn, Number, Term, between
 
 
 class Transport(Term):
@@ -30,8 +29,11 @@ class Transport(Term):
   Source: S. Lin et al. Adversarial Flow Models. 2025. https://arxiv.org/abs/2511.22475
   """
 
-  needs_critic = needs_samples = True
+  adversarial_only = needs_samples = True
   weight_setting = 'transport_weight'
+  numbers = (
+    Number('transport', 'transport', 'Squared distance between samples and their noise as pixels, during training.'),
+  )
 
   @dataclasses.dataclass(frozen=True, kw_only=True)
   class Settings(settings.Settings):
@@ -51,18 +53,16 @@ class Transport(Term):
     @classmethod
     def check(cls, config: Any) -> None:
       """Checks that noise and samples can be compared."""
-      weight = config.transport_weight if config.objective != 'mle' else 0.0
+      weight, traits = config.transport_weight if config.objective != 'mle' else 0.0, traits_of(config)
       expected = f'0 with generator {config.generator}, whose noise has another shape than images'
-      check('transport_weight', weight, expected, not weight or generator_of(config).traits.noise_like_images)
-      arguments = arguments_of(config)
-      depends = config.condition and arguments.get('condition_networks', True) and arguments.get('histogram_networks')
+      check('transport_weight', weight, expected, not weight or traits.noise_like_images)
       expected = '0 with histogram networks that see the condition, as the step from logits to pixels depends on it'
-      check('transport_weight', weight, expected, not (weight and depends))
+      check('transport_weight', weight, expected, not (weight and config.condition and traits.logits_see_condition))
 
   @classmethod
   def moves(cls, config: Any) -> bool:
     """Whether the weight changes during the training."""
-    return config['objective'] != 'mle' and bool(config['final_transport_weight'])
+    return cls.applies(config) and bool(config['final_transport_weight'])
 
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""
@@ -78,4 +78,4 @@ def _start(flow, noise):
   for part in flow.submodules:
     if isinstance(part, bijectors.SpectralWhitening):
       noise = part.inverse(noise)
-  return histograms.pixel_logit(flow).inverse(noise)
+  return pixel_logit(flow).inverse(noise)

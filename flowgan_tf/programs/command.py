@@ -2,13 +2,13 @@
 
 import contextlib
 import errno
-import gc
 import importlib
 import io
 import logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -53,11 +53,14 @@ def run_program(module: types.ModuleType) -> None:
 
   The exit status is 2 for a user's mistake: a wrong flag, or a `UsageError` about a setting, data, or a path whose
   permissions forbid writing. It is 1 if reading or writing fails in another way, as on a full disk, or if memory runs
-  out; and 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
+  out. SIGINT, SIGTERM and SIGHUP end the process at once, except in a step of a training; see `base.signals`.
 
   The module's `main` takes the positional arguments, and returns an exit status or None. It checks what it can before
   it calls `load_tensorflow`, so that --help and refusals take no time.
   """
+  # Python would raise a KeyboardInterrupt, which waits until XLA has compiled. Background jobs ignore SIGINT.
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
   # --help shows the docstring and the flags of the main module, which is the script that calls our module.
   sys.modules['__main__'].__doc__ = module.__doc__
   for flag in FLAGS.get_key_flags_for_module(module.__name__):
@@ -208,27 +211,16 @@ def load_tensorflow() -> None:
   """Imports TensorFlow without its start-up messages, and makes it multiply float32 matrices in float32."""
   # No setting turns off the messages of the import. A failed import is still reported, because its exception is raised
   # after standard error has been restored.
-  sys.stderr.flush()
-  standard_error = os.dup(2)
-  gc.disable()  # While modules load, collections take a sixth of the time and find little.
-  # Keras imports these for functions that no program calls, and those stay without them, as if they were not installed.
-  hidden: dict[str, Any] = {name: None for name in ('matplotlib', 'sklearn') if name not in sys.modules}
-  sys.modules.update(hidden)
-  try:
-    with open(os.devnull, 'w') as nowhere:
-      os.dup2(nowhere.fileno(), 2)
-    with (
-      open(standard_error, 'w', buffering=1, closefd=False) as ours,
-      progress.shown_on(ours),
-      progress.Task('loading TensorFlow'),
-    ):
+  with progress.Task('loading TensorFlow'):
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    try:
+      with open(os.devnull, 'w') as nowhere:
+        os.dup2(nowhere.fileno(), 2)
       importlib.import_module('tensorflow')
-  finally:
-    os.dup2(standard_error, 2)
-    os.close(standard_error)
-    for name in hidden:
-      sys.modules.pop(name, None)
-    gc.enable()
+    finally:
+      os.dup2(standard_error, 2)
+      os.close(standard_error)
   # On GPUs since Ampere the default is TF32, which rounds the factors of a product to mantissas of 10 bits instead of
   # 23. The inverse of a coupling would be that coarse, and so would the likelihood.
   tf.config.experimental.enable_tensor_float_32_execution(False)

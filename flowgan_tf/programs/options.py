@@ -20,13 +20,16 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.plugins import is_plugin, search_in
+from flowgan_tf.base.settings import Setting
 from flowgan_tf.data.names import check_exists, is_local
+from flowgan_tf.flows.registry import GENERATORS
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
   PATHS,
   PLUGGED,
   check_settings,
+  declared,
   default_config,
   flat,
   free_settings,
@@ -71,11 +74,10 @@ def define_settings(module: str) -> None:
   flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
   with command.errors_reported():
     config = default_config(**_plugins_on_the_command_line())
-  short = short_flags(config)
-  for name, _, kind in flat(config):
-    _define(f'config.{name}', kind, f'The setting {name}.', __name__)
-    if name in short:
-      _define(name, kind, short[name], module)
+  for name, (_, setting) in declared(config).items():
+    _define(f'config.{name}', setting.kind, setting.description, __name__)
+    if setting.short:
+      _define(name, setting.kind, setting.description, module)
 
 
 def _plugins_on_the_command_line() -> dict[str, Any]:
@@ -223,9 +225,10 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   config = _read_config(str(_CONFIGS / file))
   generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
   generator = generator or config.generator
-  if condition and condition != 'label' and generator in config and 'components' in config[generator]:
+  components = GENERATORS[generator].traits(**config[generator]).components if generator in config else 1
+  if condition and condition != 'label' and components > 1:
     needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
-  elif condition and generator in config and (components := config[generator].get('components', 1)) > 1:
+  elif condition and components > 1:
     classes = recipes.count_classes(dataset)
     if classes and components % classes:  # Each class has as many as the others.
       needed = needed | {f'{generator}.components': -(-components // classes) * classes}
@@ -242,7 +245,7 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   of analyses and reads their settings.
   """
   analyses = fg.study.ANALYSES
-  users: dict[str, tuple[dataclasses.Field, list[str]]] = {}
+  users: dict[str, tuple[Setting, list[str]]] = {}
   named = [name for name in _given_flags().get('what', '').split(',') if is_plugin(name)]
   if named:
     search_in('.')
@@ -254,13 +257,13 @@ def define_analyses(module: str) -> Callable[[Sequence[str]], dict[str, dict[str
   with command.errors_reported():
     known = [*analyses.values(), *(analyses[name] for name in named)]
   for analysis in known:
-    for field in dataclasses.fields(analysis.Settings):
-      users.setdefault(field.name, (field, []))[1].append(analysis.name)
+    for name, setting in analysis.Settings.declared().items():
+      users.setdefault(name, (setting, []))[1].append(analysis.name)
   ours = users.keys() - set(FLAGS)
-  for name, (field, found) in users.items():
+  for name, (setting, found) in users.items():
     if name in ours:
       whose = '' if len(found) == len(known) else f'{", ".join(found)}: '
-      _define(name, field.metadata['kind'], whose + field.metadata['description'], module, field.default)
+      _define(name, setting.kind, whose + setting.description, module, setting.default)
   about = [f'{a.name:11} {a.description}{f" ({a.paper})" if a.paper else ""}' for a in known]
   about = [textwrap.fill(text, 100, initial_indent='  ', subsequent_indent=' ' * 14) for text in about]
   sys.modules[module].__doc__ = '\n'.join([(sys.modules[module].__doc__ or '').rstrip(), '', 'Analyses:', *about, ''])

@@ -18,7 +18,6 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import as_json, write_atomically
-from flowgan_tf.objectives.sight import seen_shape
 from flowgan_tf.programs import command, options, train
 from flowgan_tf.runs.folder import available, check_can_go_on, read_description
 from flowgan_tf.study import ANALYSES
@@ -119,11 +118,10 @@ def _check(runs, analyses):
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
       raise UsageError(f'--what must not contain {needy[0]}, which needs a likelihood. Got: {config.generator}.')
   for what in analyses:
-    if why := ANALYSES[what].refuses(dataset.given):
-      raise UsageError(f'--what must not contain {what} with condition {dataset.given}: {why}.')
+    if why := ANALYSES[what].refuses(dataset.condition_kind):
+      raise UsageError(f'--what must not contain {what} with condition {dataset.condition_kind}: {why}.')
   if any(objective.uses_critic for objective in objectives):
-    shape = seen_shape(config.critic_sees, generator, dataset.image_shape)
-    fg.runs.run.make_critic(config, shape, condition_shape=dataset.condition.network_shape)
+    fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=dataset.condition.network_shape)
   for what, settings in analyses.items():
     ANALYSES[what].check(ANALYSES[what].Settings(**settings), config, dataset)
   for workdir, config in runs.items():

@@ -17,7 +17,7 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base import progress
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.programs import command, options
 
 FLAGS = flags.FLAGS
@@ -65,7 +65,7 @@ def start(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
   command.load_tensorflow()
   if config.precision == 'mixed_bfloat16':
     command.warn_of_bfloat16()
-  if not (config.jit or config.strategy or generator_of(config).traits.computed_whole):
+  if not (config.jit or config.strategy or traits_of(config).computed_whole):
     fg.devices.compute_parts()
 
 
@@ -73,7 +73,7 @@ def _unscored(config):
   """Says why no samples are scored at the end; '' if they are. Who trains without scores may lack what they need."""
   if not config.evaluate:
     return '--evaluate=false'
-  if generator_of(config).traits.draws_rows:
+  if traits_of(config).draws_rows:
     return f'generator {config.generator}'
   return '' if config.score_samples else '--config.score_samples=0'
 

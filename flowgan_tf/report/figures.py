@@ -2,44 +2,43 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.display import plots
 from flowgan_tf.display.axes import format_number
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import SCORE_NAMES, listed
-from flowgan_tf.objectives.term import OF_LOG
+from flowgan_tf.objectives.objective import NUMBERS
+from flowgan_tf.objectives.term import OF_LOG, Number
 from flowgan_tf.report import commands
 from flowgan_tf.report.findings import shown_record
 from flowgan_tf.report.tables import GIVEN_NOTE, is_given
 from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.summary import Summary
 
-# Axis, scale and caption of each number of conditional runs that has a curve.
-_CONDITIONAL = {
-  'class_accuracy': (
+# The numbers of evaluations of conditional runs that have a curve.
+_CONDITIONAL = (
+  Number(
+    'class_accuracy',
     'class accuracy (%)',
-    100,
     'Share of validation images whose label has the largest p(y | x), during training.',
-  ),
-  'label_share': (
-    'label as asked (%)',
     100,
-    'Share of samples that the classifier assigns to the class they were drawn for, during training.',
   ),
-  'consistency': (
+  Number(
+    'label_share',
+    'label as asked (%)',
+    'Share of samples that the classifier assigns to the class they were drawn for, during training.',
+    100,
+  ),
+  Number(
+    'consistency',
     'consistency (dB)',
-    1,
     'PSNR of samples, reduced again, against the conditions of validation images, during training.',
   ),
-}
-
-
-# What a training logs with each loss. The rest are numbers of terms from outside of the package.
-_OURS = OF_LOG | {'generator_loss', 'nll', 'transport', 'class_loss', 'consistency_loss'}
+)
 
 _MOST_ROWS = 10  # of a training's grid of samples, so that each class has one
 
@@ -84,7 +83,7 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
   caption = f'Negative log-likelihood of validation{trained} images during training, in {unit}'
   if trained and any(run.config.pseudo_labels for run in runs):
     caption += ' (of training images with `pseudo_labels`: together with their components)'
-  given = [run.label for run in runs if run.label in series and not Condition(run.given).has_marginal]
+  given = [run.label for run in runs if run.label in series and not kind_of(run.given).has_marginal]
   if given:
     caption += f'; for {listed(given)} it is the mean of {GIVEN_NOTE}'
   return Figure.of_plot(
@@ -98,43 +97,35 @@ def learning_curves(runs: Sequence[Summary], unit: str) -> Figure | None:
 def _rows(run: Summary) -> str:
   """What the rows of a grid of samples are."""
   names = f', {listed(run.class_names)}' if 0 < len(run.class_names) <= _MOST_ROWS else ''
-  said = {
-    '': '',
-    'label': f': a row for each class{names}',
-    'vector': ': a row for each condition; originals on the right',
-  }
-  return said.get(run.given, ': a row for each condition, which is on the left; originals on the right')
+  rows = kind_of(run.given).rows
+  return rows and f': {rows}{names}'
 
 
 def conditional_curves(runs: Sequence[Summary]) -> list[Figure]:
   """Draws how well conditional runs keep to their conditions against iteration, each number in a figure of its own."""
-  figures = []
-  for name, (axis, scale, caption) in _CONDITIONAL.items():
-    series = {}
-    for run in runs:
-      if records := [record for record in run.records('validation') if record.get(name) is not None]:
-        series[run.label] = [r['step'] for r in records], np.array([scale * r[name] for r in records], np.float64)
-    if _are_lines(series):
-      alt = f'Lines of {axis} against training iteration for {listed(series)}.'
-      figures.append(Figure.of_plot(plots.score_curves(series, axis), alt, caption))
-  return figures
+  return _curves(runs, 'validation', _CONDITIONAL)
 
 
 def term_curves(runs: Sequence[Summary]) -> list[Figure]:
-  """Draws the numbers of terms from outside of the package against iteration, each in a figure of its own."""
-  found: dict[str, dict[str, list]] = {}
-  for run in runs:
-    for record in run.records('train') if run.config.terms else ():
-      for name in record.keys() - _OURS:
-        value = math.nan if record[name] is None else record[name]
-        found.setdefault(name, {}).setdefault(run.label, []).append((record['step'], value))
+  """Draws the numbers of terms against iteration, each in a figure of its own; the user's own plainly."""
+  logged = {name for run in runs for record in run.records('train') for name in record}
+  others = sorted(logged - OF_LOG - NUMBERS.keys())
+  plain = [Number(name, name, f'{name}, a number of a term, during training.') for name in others]
+  return _curves(runs, 'train', [*(number for number in NUMBERS.values() if number.axis), *plain])
+
+
+def _curves(runs: Sequence[Summary], kind: str, numbers: Iterable[Number]) -> list[Figure]:
+  """Draws numbers in records of one kind, each in a figure of its own, if a run has it at two iterations."""
   figures = []
-  for name, points in sorted(found.items()):
-    series = {label: tuple(np.transpose(_thinned(rows))) for label, rows in points.items()}
-    alt = f'Lines of {name} against training iteration for {listed(series)}.'
-    figures.append(
-      Figure.of_plot(plots.score_curves(series, name), alt, f'{name}, a number of a term, during training.')
-    )
+  for number in numbers:
+    series = {}
+    for run in runs:
+      if points := [(r['step'], r[number.name]) for r in run.records(kind) if number.name in r]:
+        steps, values = np.transpose(_thinned(points))
+        series[run.label] = steps, number.scale * values
+    if _are_lines(series):
+      alt = f'Lines of {number.axis} against training iteration for {listed(series)}.'
+      figures.append(Figure.of_plot(plots.score_curves(series, number.axis), alt, number.caption))
   return figures
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from flowgan_tf.base.errors import printable
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.display.tables import Column, Row, Table, listed
 from flowgan_tf.report import commands
 from flowgan_tf.report.figures import (
@@ -200,7 +200,7 @@ def _conditional(runs: Sequence[Summary], drawn: Sequence[Summary]) -> list:
   items = []
   for what, group in (
     ('Labels', [run for run in runs if run.given == 'label']),
-    ('Images and vectors as conditions', [run for run in runs if not Condition(run.given).has_marginal]),
+    ('Images and vectors as conditions', [run for run in runs if not kind_of(run.given).has_marginal]),
   ):
     if measured := [record for run in group for record in run.tested()]:
       notes = _as_sentences(conditional_notes(measured))

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowgan_tf.base.plugins import is_plugin
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.display.tables import SCORE_NAMES, Column, Row, Table
 from flowgan_tf.flows.classes import class_name
-from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.metrics.conditional import FEWEST_OF_A_CLASS
 from flowgan_tf.report import commands
 from flowgan_tf.study.jacobian import Jacobian
@@ -96,7 +96,7 @@ def is_given(record: Mapping[str, Any]) -> bool:
 
   With labels, the NLL is the mean of -log p(x), the sum over all labels.
   """
-  return not Condition(record.get('condition', '')).has_marginal
+  return not kind_of(record.get('condition', '')).has_marginal
 
 
 def _apart(record: Mapping[str, Any], source: str = '') -> dict[str, Mapping[str, Any]]:
@@ -378,8 +378,8 @@ def paper_row(
   The paper's generators see no conditions; runs with labels still have p(x), the sum over all labels.
   """
   numbers = published.get(run.objective)
-  of_paper = not is_plugin(run.config.generator) and generator_of(run.config).traits.paper == run.dataset
-  if numbers is None or not Condition(run.given).has_marginal or not of_paper:
+  of_paper = not is_plugin(run.config.generator) and traits_of(run.config).paper == run.dataset
+  if numbers is None or not kind_of(run.given).has_marginal or not of_paper:
     return dict(records), dict(links)
   return {**records, 'paper': numbers}, {**links, 'paper': PAPER}
 

@@ -12,4 +12,4 @@ if TYPE_CHECKING:
   from flowgan_tf.runs.run import Run, load_data, load_pretrained, load_run
 else:
   names = ['Run', 'load_data', 'load_pretrained', 'load_run']
-  __getattr__, __dir__ = lazy_exports(__name__, {'checkpoints': [], 'folder': [], 'run': names})
+  __getattr__, __dir__ = lazy_exports(__name__, {'checkpoints': [], 'folder': [], 'log': [], 'run': names})

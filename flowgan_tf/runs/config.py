@@ -15,9 +15,8 @@ from ml_collections import config_dict
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.files import as_json
 from flowgan_tf.base.plugins import folders_of, is_plugin, short_name
-from flowgan_tf.base.settings import Settings, check_kind
+from flowgan_tf.base.settings import Setting, Settings, check_kind, settings_of
 from flowgan_tf.data.settings import DataSettings
-from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS, GeneratorSettings
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.objective import ObjectiveSettings, kinds_of
@@ -35,17 +34,15 @@ _OWNERS = (TrainingSettings, DataSettings, GeneratorSettings, StartSettings, Obj
 _BUILDERS: dict[str, Mapping[str, Callable]] = {'generator': GENERATORS, 'critic': CRITICS}
 PLUGGED = (*_BUILDERS, 'terms')  # settings that name parts with settings of their own
 _OPTIMIZERS = ('optimizer', 'critic_optimizer')
+# Settings of earlier versions, and the values with which they trained as this version does.
+_FORMER = {'critic_sees': 'pixels', 'spread_labels': False}
 
 
 class Declared(NamedTuple):
   """A setting of a configuration."""
 
   owner: type[Settings]
-  default: Any
-  kind: type
-  description: str
-  short: bool  #: Whether the programs have a flag `--NAME` for it.
-  free: bool  #: Whether it may differ when a run is resumed.
+  setting: Setting
 
 
 def _owners(config: Mapping[str, Any]) -> Iterator[tuple[str, type[Settings]]]:
@@ -54,19 +51,38 @@ def _owners(config: Mapping[str, Any]) -> Iterator[tuple[str, type[Settings]]]:
     yield '', owner
   for name in _OPTIMIZERS:
     yield name, OptimizerSettings
+  for setting, registry in _BUILDERS.items():
+    for name in dict.fromkeys((*registry, config[setting])):
+      yield short_name(name), settings_of(registry[name])
 
 
-def declared(config: Mapping[str, Any] | None = None) -> dict[str, Declared]:
-  """Returns all settings but those of generators and critics, by dotted name; a plug-in's if `config` names it."""
+_WITHOUT_PLUGINS = {'generator': 'nice', 'critic': 'dcgan_critic', 'terms': ()}
+
+
+def declared(config: Mapping[str, Any] = _WITHOUT_PLUGINS) -> dict[str, Declared]:
+  """Returns all settings by dotted name, also those of the plug-ins that `config` names."""
   found: dict[str, Declared] = {}
-  for block, owner in _owners(config or {'terms': ()}):
-    for name, field in owner.fields():
-      meta, dotted = field.metadata, f'{block}.{name}' if block else name
+  for block, owner in _owners(config):
+    for name, setting in owner.declared().items():
+      dotted = f'{block}.{name}' if block else name
       if dotted in found:
         both = f'{owner.__qualname__}, the first of {found[dotted].owner.__qualname__}'
         raise UsageError(f'`terms` must have settings of their own. Got: a second `{dotted}` of {both}.', 'terms')
-      found[dotted] = Declared(owner, field.default, meta['kind'], meta['description'], meta['short'], meta['free'])
+      found[dotted] = Declared(owner, setting)
   return found
+
+
+def _fill(config: config_dict.ConfigDict, chosen: Mapping[str, Any]) -> None:
+  """Gives a configuration the settings and blocks that it lacks, with their defaults, for the parts that are chosen."""
+  known = {*config}
+  for block, _ in _owners(chosen):
+    if block and block not in known:
+      config[block] = config_dict.ConfigDict()
+  for name, (_, setting) in declared(chosen).items():
+    block, _, key = name.rpartition('.')
+    if (block or name) not in known:
+      is_open = setting.default is None
+      (config[block] if block else config)[key] = config_dict.placeholder(setting.kind) if is_open else setting.default
 
 
 def default_config(**chosen: Any) -> config_dict.ConfigDict:
@@ -81,14 +97,7 @@ def default_config(**chosen: Any) -> config_dict.ConfigDict:
   ```
   """
   config = config_dict.ConfigDict()
-  for name, (_, default, kind, *_) in declared().items():
-    block, _, key = name.rpartition('.')
-    if block and block not in config:
-      config[block] = config_dict.ConfigDict()
-    (config[block] if block else config)[key] = config_dict.placeholder(kind) if default is None else default
-  for registry in _BUILDERS.values():
-    for name, build in registry.items():
-      config[name] = config_dict.ConfigDict(settings_of(build))
+  _fill(config, _WITHOUT_PLUGINS)
   config.lock()  # so that a misspelt setting is an error
   config.update({name: value for name, value in chosen.items() if name in PLUGGED})
   extend(config).update(chosen)
@@ -106,6 +115,16 @@ def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
   with config.unlocked():
     config.update(recorded)
   return config
+
+
+def without_former(recorded: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings that `config.json` has, without those of earlier versions."""
+  return {name: value for name, value in recorded.items() if name not in _FORMER}
+
+
+def former_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings in `config.json` with which an earlier version trained as this version cannot."""
+  return {name: recorded[name] for name, same in _FORMER.items() if recorded.get(name, same) != same}
 
 
 def without_plugins(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
@@ -137,19 +156,12 @@ def plugins_of(config: config_dict.ConfigDict) -> dict[str, str] | None:
 def extend(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
   """Gives a configuration the settings of the plug-ins that it names, with their defaults, and returns it."""
   with config.unlocked():
-    for setting, registry in _BUILDERS.items():
+    for setting in _BUILDERS:
       block = short_name(config[setting])
-      if not is_plugin(config[setting]):
-        continue
       others = {short_name(config[other]) for other in _BUILDERS if other != setting}
-      if block in {*declared(), *_OPTIMIZERS, *GENERATORS, *CRITICS, *others}:
+      if is_plugin(config[setting]) and block in {*declared(), *_OPTIMIZERS, *GENERATORS, *CRITICS, *others}:
         raise UsageError(f'`{setting}` must not be called {block}, as other settings are.', setting)
-      if block not in config:
-        config[block] = config_dict.ConfigDict(settings_of(registry[config[setting]]))
-    if config.terms:
-      for name, (_, default, kind, *_) in declared(config).items():
-        if '.' not in name and name not in config:
-          config[name] = config_dict.placeholder(kind) if default is None else default
+    _fill(config, config)
   return config
 
 
@@ -170,7 +182,7 @@ def check_settings(config: config_dict.ConfigDict) -> None:
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks all settings but the arguments of generator and critic, which their builders check."""
+  """Checks all settings, also those of generators and critics, each by itself and how they suit each other."""
   check_values(config)
   for _, owner in _owners(config):
     owner.check(config)
@@ -206,9 +218,9 @@ def settings(config: config_dict.ConfigDict) -> dict[str, object]:
   return as_json({name: value for name, value, _ in flat(config)})
 
 
-def short_flags(config: Mapping[str, Any] | None = None) -> dict[str, str]:
-  """Returns the settings that have a short flag, --NAME, besides --config.NAME, and its help."""
-  return {name: found.description for name, found in declared(config).items() if found.short}
+def short_flags(config: Mapping[str, Any] = _WITHOUT_PLUGINS) -> set[str]:
+  """Returns the names of the settings that have a short flag, --NAME, besides --config.NAME."""
+  return {name for name, found in declared(config).items() if found.setting.short}
 
 
 def _unused(config):
@@ -231,8 +243,8 @@ def idle(name: str, config: config_dict.ConfigDict) -> str:
     return f'{blamed} {config[blamed]}'
   if block in ('critic_optimizer', short_name(config.critic)) and (why := idle('critic', config)):
     return why
-  of_critic = {own for kind in kinds_of(config) if kind.needs_critic for own, _ in kind.Settings.fields()}
-  if name in of_critic and config.objective == 'mle':
+  adversarial = {own for kind in kinds_of(config) if kind.adversarial_only for own in kind.Settings.declared()}
+  if name in adversarial and config.objective == 'mle':
     return 'objective mle'
   found = declared(config).get(name)
   return found.owner.idle(name, config) if found else ''
@@ -240,7 +252,7 @@ def idle(name: str, config: config_dict.ConfigDict) -> str:
 
 def free_settings(config: config_dict.ConfigDict) -> set[str]:
   """Returns the names of the settings that a run may change whenever it is resumed."""
-  return {name for name, found in declared(config).items() if found.free}
+  return {name for name, found in declared(config).items() if found.setting.free}
 
 
 def _of_training(config):

@@ -23,12 +23,14 @@ from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
   check_values,
   default_config,
+  former_settings,
   idle,
   in_one_line,
   plugins_of,
   recorded_config,
   training_changes,
   used,
+  without_former,
   without_plugins,
 )
 from flowgan_tf.runs.pretrained import find_folder
@@ -81,7 +83,8 @@ def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Descript
       raise UsageError(f'{said}, and the run {records.advice(workdir)}')
     for folder in (*plugins.values(), '.'):  # They may have moved.
       search_in(folder)
-  settings = record['config'] | ({} if is_mine else {name: '' for name in records.PLACES if name in record['config']})
+  settings = without_former(record['config'])
+  settings |= {} if is_mine else {name: '' for name in records.PLACES if name in settings}
   try:
     if named and not imports:
       config = recorded_config(settings)
@@ -189,7 +192,7 @@ def open_workdir(
 def _facts(dataset: data.Dataset) -> dict:
   """Returns what a description says of the data."""
   facts = {name: getattr(dataset, name) for name in ('name', 'image_shape', 'levels', 'fingerprint')}
-  return as_json(facts | ({'condition': dataset.condition.arguments} if dataset.given else {}))
+  return as_json(facts | ({'condition': dataset.condition.arguments} if dataset.condition_kind else {}))
 
 
 def check_can_go_on(workdir: pathlib.Path, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
@@ -197,6 +200,7 @@ def check_can_go_on(workdir: pathlib.Path, config: config_dict.ConfigDict, datas
   old = read_description(workdir)
   if old is None or not available(workdir):
     return
+  check_trains_on(workdir)
   check_same_training(workdir, config, old.config)
   if _facts(dataset) != old.data:
     raise UsageError(f'{workdir}: holds a run on other data than {config.dataset} holds now')
@@ -217,6 +221,14 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
     yield
   finally:
     os.close(folder)
+
+
+def check_trains_on(workdir: pathlib.Path) -> None:
+  """Rejects a run whose critic or generator only an earlier version could train on."""
+  record = records.read(workdir)
+  for name, value in former_settings(record['config'] if record else {}).items():
+    said = f'was trained with {name} {value!r}, which this version cannot train on; use another `workdir`'
+    raise UsageError(f'{workdir}: {said}', 'workdir')
 
 
 def check_same_training(

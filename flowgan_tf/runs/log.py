@@ -16,6 +16,7 @@ import tensorflow as tf
 from flowgan_tf.base import progress
 from flowgan_tf.base.errors import UsageError, check_memory
 from flowgan_tf.base.files import as_json, write_atomically
+from flowgan_tf.objectives.objective import NUMBERS
 
 _LOG = logging.getLogger(__name__)
 _IN_MEMORY = 10  # times as many bytes as in the file are what records take
@@ -39,9 +40,9 @@ _LINE = {
 _CONDITIONAL = {'class_accuracy', 'label_share', 'psnr', 'consistency'}
 # The line of a conditional generator leaves these out. The files have them.
 _DETAILS = {'round_trip_error', 'inception_score', 'saturated', 'non_finite'}
-_LOSSES = {'nll': ',.1f', 'critic_gap': '.3g'}  # in the lines of progress
+_LOSSES = {number.name: number.form for number in NUMBERS.values() if number.form}  # in the lines of progress
 # What programs read in a record. A number that was not finite is None.
-_NUMBERS = (*_LINE, *_LOSSES, 'mode_score_std', 'inception_score_std')
+_NUMBERS = (*_LINE, *NUMBERS, 'mode_score_std', 'inception_score_std')
 _KINDS: dict[str, tuple[type, ...]] = {
   **dict.fromkeys(_NUMBERS, (float, int, type(None))),
   **dict.fromkeys(('kind', 'scorer', 'scorer_hash'), (str,)),

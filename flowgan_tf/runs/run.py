@@ -11,9 +11,11 @@ from ml_collections import config_dict
 
 from flowgan_tf import data
 from flowgan_tf.base.cache import cache_folder
-from flowgan_tf.base.errors import UsageError, check, renamed
+from flowgan_tf.base.errors import UsageError, renamed
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.progress import Task
+from flowgan_tf.base.settings import settings_of
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.flows import GENERATORS, Generator
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.objectives.likelihood import weight_of
@@ -60,6 +62,7 @@ def load_run(workdir: str | os.PathLike, checkpoint: str | None = None) -> Run:
   with Task(f'loading {workdir}'):
     generator = make_generator(config, image_shape, arguments=facts.get('condition'))
     step = restore_generator(workdir, checkpoint, generator, identity)
+  generator.condition_check = kind_of(config.condition).check
   if generator.classes:
     generator.class_names = description.class_names
   return Run(workdir, config, image_shape, facts['fingerprint'], checkpoint, step, generator, identity)
@@ -110,7 +113,7 @@ def data_of(config: config_dict.ConfigDict) -> data.Dataset:
   """Loads the data that a configuration names, with what it gives a generator."""
   with Task(f'loading {config.dataset}'):
     dataset = data.load(config.dataset, config.data_dir, config.image_size, cache_folder(config.cache_dir))
-  return dataclasses.replace(dataset, given=config.condition)
+  return dataclasses.replace(dataset, condition_kind=config.condition)
 
 
 def make_generator(
@@ -134,17 +137,14 @@ def make_critic(
   condition_shape: Sequence[int] | None = None,
 ) -> keras.Layer:
   """Builds the critic that a configuration describes, like `make_generator`."""
-  critic = _build(CRITICS, 'critic', config, image_shape, dtype, {'condition_shape': condition_shape})
-  check(
-    'critic', critic, f'a function that returns a Keras layer, unlike {config.critic}', isinstance(critic, keras.Layer)
-  )
-  return critic
+  return _build(CRITICS, 'critic', config, image_shape, dtype, {'condition_shape': condition_shape})
 
 
 def _build(builders, setting, config, image_shape, dtype, arguments):
   name = short_name(config[setting])
   try:
-    return builders[config[setting]](image_shape, dtype=dtype, **config[name], **arguments)
+    build = builders[config[setting]]
+    return build(image_shape, dtype=dtype, **vars(settings_of(build).of(config[name])), **arguments)
   except ValueError as error:
     if getattr(error, 'argument', None) in config[name]:
       raise renamed(error, {argument: f'{name}.{argument}' for argument in config[name]}) from error

@@ -1,8 +1,10 @@
 """Stateless randomness: every draw is determined by (seed, purpose, step)."""
 
+from __future__ import annotations
+
 import enum
 
-import tensorflow as tf
+from flowgan_tf.base.lazy import tf
 
 
 class Purpose(enum.IntEnum):

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowgan_tf.base.errors import check, is_path
 from flowgan_tf.base.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, setting
-from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.flows.registry import traits_of
 
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCORERS = ('classifier', 'resnet', 'inception')
@@ -62,9 +62,7 @@ class TrainingSettings(Settings):
   def check(cls, config: Any) -> None:
     """Checks that a generator of rows is trained by its likelihood."""
     expected = f"'mle' with generator {config.generator}, whose samples are not images"
-    check(
-      'objective', config.objective, expected, not generator_of(config).traits.draws_rows or config.objective == 'mle'
-    )
+    check('objective', config.objective, expected, not traits_of(config).draws_rows or config.objective == 'mle')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ class ReportSettings(Settings):
   def idle(cls, name: str, config: Any) -> str:
     """Nothing scores the rows of a table, and only Inception has weights to load."""
     scores = name in ('scorer', 'inception_weights') or (name == 'score_samples' and config.score_samples > 0)
-    if scores and generator_of(config).traits.draws_rows:
+    if scores and traits_of(config).draws_rows:
       return f'generator {config.generator}'
     idle = name == 'inception_weights' and config.scorer != 'inception'
     return f'scorer {config.scorer}' if idle else ''

@@ -10,18 +10,15 @@ from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from flowgan_tf import data, flows, metrics
 from flowgan_tf.base.errors import check, check_integer, check_memory, check_number
-from flowgan_tf.base.lazy import lazy_import, tf, tfp
+from flowgan_tf.base.lazy import tf, tfp
 from flowgan_tf.base.progress import Task
 from flowgan_tf.display.tables import Column
+from flowgan_tf.metrics import arrays
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
 from flowgan_tf.study.kde import Kde
 from flowgan_tf.study.summary import Summary
-
-annealing = lazy_import('flowgan_tf.metrics.annealing')
-arrays = lazy_import('flowgan_tf.metrics.arrays')
-data = lazy_import('flowgan_tf.data')
-priors = lazy_import('flowgan_tf.flows.prior')
 
 # The candidates for sigma, in units of the images; neighbours differ by 10 percent.
 _SIGMAS = np.geomspace(0.5, 0.01, 41)
@@ -89,7 +86,7 @@ class AnnealedImportanceSampler:
   def __post_init__(self):
     for name in ('chains', 'steps', 'batch_size'):
       check_integer(name, getattr(self, name), 1)
-    self._annealing = annealing.Annealing(self._log_prior, self._energy)
+    self._annealing = metrics.annealing.Annealing(self._log_prior, self._energy)
 
   def given(self, conditions: np.ndarray | None) -> Self:
     """Returns a sampler of images that come with conditions `[n, ...]`, whose estimates are of log p(x | c).
@@ -144,7 +141,7 @@ class AnnealedImportanceSampler:
     noise_seed, observation_seed, chain_seed = tfp.random.split_seed(tf.constant([seed, 1]), n=3)
     noise = self._draw(n, noise_seed, self._given)
     parts = [slice(i, i + self.batch_size) for i in range(0, n, self.batch_size)]
-    clean = tf.concat([self._decode(noise[part], data.dataset.take(self._given, part)) for part in parts], axis=0)
+    clean = tf.concat([self._decode(noise[part], data.split.take(self._given, part)) for part in parts], axis=0)
     images = clean + sigma * tf.random.stateless_normal(tf.shape(clean), observation_seed, dtype=clean.dtype)
     lower, _, _, step_sizes = self._run(images, sigma, int(chain_seed[0]))
     upper, *_ = self._run(images, sigma, int(chain_seed[1]), noise, step_sizes)
@@ -188,7 +185,7 @@ class AnnealedImportanceSampler:
     with Task(what, len(starts) * self.steps, unit='temperatures', images=0) as task:
       for i in starts:
         batch = slice(i, i + starts.step)
-        given = data.dataset.take(self._given, batch)
+        given = data.split.take(self._given, batch)
         back = () if posterior_samples is None else (posterior_samples[batch], step_sizes[:, batch])
         found.append(self._anneal(images[batch], given, sigma, tf.constant([seed, i]), task, *back))
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)]
@@ -208,13 +205,13 @@ class AnnealedImportanceSampler:
 
   def _draw(self, n, seed, given):
     """Draws noise `[n, *noise_shape]` from the prior, with what it is given, `[n, ...]`."""
-    return self.prior.sample(n, seed=seed, **priors.label_keyword(self.prior, given))
+    return self.prior.sample(n, seed=seed, **flows.prior.label_keyword(self.prior, given))
 
   def _decode(self, noise, given):
     return self.decode(noise) if given is None else self.decode(noise, condition=given)
 
   def _log_prior(self, noise, images, given):
-    return self.prior.log_prob(noise, **priors.label_keyword(self.prior, given))
+    return self.prior.log_prob(noise, **flows.prior.label_keyword(self.prior, given))
 
   def _energy(self, noise, images, given):
     decoded = self._decode(noise, given)
@@ -297,7 +294,7 @@ class Ais(Analysis):
       'bracket_gap_standard_error': arrays.standard_error(upper - lower),
       'bracket_n': _BRACKETED_IMAGES,
     }
-    if subject.given == 'all classes':
+    if subject.condition_title == 'all classes':
       numbers['given'] = 'own class'
     return numbers | subject.exact(images, given), {'log_likelihood': estimate.log_likelihood}
 

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf import data, evaluation, runs
 from flowgan_tf.base import settings
 from flowgan_tf.base.errors import UsageError, check
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import setting
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, Row, Table
+from flowgan_tf.metrics import arrays
+from flowgan_tf.runs import seeds
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
@@ -28,12 +31,6 @@ if TYPE_CHECKING:
   from flowgan_tf.metrics import Scorer
   from flowgan_tf.runs.run import Run
 
-arrays = lazy_import('flowgan_tf.metrics.arrays')
-data = lazy_import('flowgan_tf.data')
-evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
-runs = lazy_import('flowgan_tf.runs.run')
-scorers = lazy_import('flowgan_tf.evaluation.scorer')
-seeds = lazy_import('flowgan_tf.runs.seeds')
 
 _LOG = logging.getLogger(__name__)
 _IMAGES_PER_CALL = 100
@@ -68,7 +65,9 @@ class Subject:
       label = run.generator.label_of(label)
     self.label: int | None = label
     self.condition: data.Condition = dataclasses.replace(self.dataset.condition, label=label)
-    self.given: str = self.condition.given  #: What densities and samples are given, in a few words; '' for nothing.
+    self.condition_title: str = (
+      self.condition.title
+    )  #: What densities and samples are given, in a few words; '' for nothing.
     self._samples: dict[tuple[int, int], np.ndarray] = {}
     log_prob = run.generator.on_batches(lambda given, images: given.log_prob(images))
     self._log_prob = tf.function(log_prob, autograph=False)
@@ -76,7 +75,7 @@ class Subject:
   @functools.cached_property
   def evaluator(self) -> Evaluator:
     """Measures the likelihood, as in `bin/evaluate`."""
-    return evaluate.Evaluator(self.run.generator, self.dataset, self.run.config)
+    return evaluation.Evaluator(self.run.generator, self.dataset, self.run.config)
 
   @functools.cached_property
   def scorer(self) -> Scorer | None:
@@ -84,7 +83,7 @@ class Subject:
 
     It is also None with a `label`, because the scores compare samples with images of all classes.
     """
-    return None if self.label is not None else scorers.make_scorer(self.run.config, self.dataset)
+    return None if self.label is not None else evaluation.make_scorer(self.run.config, self.dataset)
 
   def samples(self, n: int, seed: int) -> np.ndarray:
     """Draws samples, float `[n, height, width, channels]`; raises a `UsageError` if one is not finite."""
@@ -217,7 +216,7 @@ class Analysis(abc.ABC):
 
   def refuses(self, given: str) -> str:
     """Says why it cannot measure generators that are given this, the setting `condition`; '' if it can."""
-    return '' if Condition(given).has_marginal else self.needs_marginal
+    return '' if kind_of(given).has_marginal else self.needs_marginal
 
   def check(self, settings: Any, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:  # noqa: B027
     """Checks, before a training, the settings that otherwise only `measure` would find wrong.

@@ -6,16 +6,16 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from flowgan_tf import bijectors, runs
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.files import as_json, make_writable, write_record
-from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.base.plugins import Registry, is_plugin
-from flowgan_tf.base.settings import wrong_settings
 from flowgan_tf.display.tables import Column
 from flowgan_tf.flows.classes import class_name
+from flowgan_tf.runs import folder as folders
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
@@ -28,14 +28,9 @@ from flowgan_tf.study.outliers import Outliers
 from flowgan_tf.study.summary import Study, Summary
 from flowgan_tf.study.temperature import Temperature
 
-bijectors = lazy_import('flowgan_tf.bijectors.base')
-folders = lazy_import('flowgan_tf.runs.folder')
-runs = lazy_import('flowgan_tf.runs.run')
-
 _LOG = logging.getLogger(__name__)
 # Names that the record of a study has, and a plug-in's numbers must not have.
 _OF_RECORDS = {'what', 'plugin', 'checkpoint', 'step', 'label', 'settings', 'seconds', 'arrays', 'sha256'}
-_NEEDED = ('name', 'title', 'description', 'caption', 'columns')  # attributes of an analysis
 # The page shows them in this order.
 _ALL = (Kde(), Ais(), Gmm(), Jacobian(), Temperature(), Classifiers(), Outliers(), IndependentCritic(), Critic())
 
@@ -44,7 +39,6 @@ ANALYSES: Registry[Analysis] = Registry(
   'an instance of a subclass of `flowgan_tf.study.Analysis`',
   lambda part: isinstance(part, Analysis),
   {analysis.name: analysis for analysis in _ALL},
-  lambda part: next((f'it must have `{n}`' for n in _NEEDED if not hasattr(part, n)), '') or wrong_settings(part),
 )
 """Every analysis by its name."""
 
@@ -138,27 +132,24 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   chosen = dataclasses.asdict(values)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
-  if why := analysis.refuses(given := subject.dataset.given):
+  if why := analysis.refuses(given := subject.dataset.condition_kind):
     raise UsageError(f'{run.workdir}: {what} cannot measure a run with condition {given}: {why}')
   folder = run.workdir / 'analysis'
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.
   began = time.monotonic()
   try:
-    measured = analysis.measure(subject, values)
+    numbers, arrays = analysis.measure(subject, values)
   except ValueError as error:
     if isinstance(error, UsageError) and (error.argument is None or error.argument in {*chosen, 'label'}):
       raise
     # An estimator names its own arguments, which the user does not know.
     raise UsageError(f'{run.workdir}: {what}: {str(error).replace("`", "")}') from error
-  suits = isinstance(measured, tuple) and len(measured) == 2 and all(isinstance(part, Mapping) for part in measured)
-  check('what', measured, f'an analysis whose `measure` returns two dicts, unlike {what}', suits)
-  numbers, arrays = measured
   record = {
     'what': what,
     **outside,
     'checkpoint': run.checkpoint,
     'step': run.step,
-    **({'given': subject.given} if subject.given else {}),
+    **({'given': subject.condition_title} if subject.condition_title else {}),
     **({'label': class_name(subject.label, run.generator.class_names)} if subject.label is not None else {}),
     'settings': chosen,
     'seconds': round(time.monotonic() - began, 1),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf import metrics
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.lazy import keras, lazy_import
 from flowgan_tf.display.tables import Column
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
   from flowgan_tf import data
 
 special = lazy_import('scipy.special')
-metrics = lazy_import('flowgan_tf.metrics')
 
 _SPLITS = 10
 _HIDDEN_UNITS = (512, 512)

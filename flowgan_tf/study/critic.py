@@ -11,30 +11,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf import display, runs
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.lazy import keras, lazy_import, tf
 from flowgan_tf.base.progress import Task
 from flowgan_tf.base.settings import Range
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column
+from flowgan_tf.metrics import arrays
 from flowgan_tf.objectives.critic import CRITICS, mean_output
 from flowgan_tf.objectives.divergences import DIVERGENCES
-from flowgan_tf.objectives.sight import parts_of, see, seen_shape
+from flowgan_tf.runs import config as configs
+from flowgan_tf.runs import folder as folders
+from flowgan_tf.runs import seeds as streams
 from flowgan_tf.runs.pretrained import PREFIX, PRETRAINED
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
+from flowgan_tf.study.critic_inputs import critic_input, parts_of
 from flowgan_tf.study.exact import KNOWN, exact, right
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
   from flowgan_tf import data
 
-runs = lazy_import('flowgan_tf.runs.run')
-configs = lazy_import('flowgan_tf.runs.config')
-folders = lazy_import('flowgan_tf.runs.folder')
-arrays = lazy_import('flowgan_tf.metrics.arrays')
-streams = lazy_import('flowgan_tf.runs.seeds')
 stats = lazy_import('scipy.stats')
-plots = lazy_import('flowgan_tf.display.plots')
 
 _BATCH = 200  # samples of each flow in an update
 _MEASURED = 500  # samples of each flow in a pass that measures
@@ -67,7 +66,7 @@ class CriticSettings(Settings):
   )
   sights: tuple[str, ...] = setting(
     ('pixels', 'logits', 'pixels+logits', 'pixels+logits+noise'),
-    'What each critic sees, as --config.critic_sees.',
+    'What each critic sees: pixels, logits and noise, or several with + between them.',
     must=_NAMES,
   )
   divergences: tuple[str, ...] = setting(
@@ -84,7 +83,7 @@ class CriticSettings(Settings):
     for name in self.divergences:
       check_choice('divergences', name, KNOWN)
     for sees in self.sights:
-      parts_of(sees, 'sights')
+      parts_of(sees)
 
 
 class Critic(Analysis):
@@ -177,7 +176,7 @@ class Critic(Analysis):
     }
     return {
       self.name: Figure.of_plot(
-        plots.shares_seen(series),
+        display.plots.shares_seen(series),
         f'The estimate of each critic over the exact divergence between {run.label} and {record["other"]}.',
         'What critics see of the exact divergence after a number of updates; 1 would be all of it.',
       )
@@ -239,7 +238,7 @@ class _Trained:
     self._cosine_of = tf.function(self._cosine, autograph=False)
 
   def _outputs(self, images):
-    return mean_output(self.model(see(self.sees, self._flows.given_model, images), training=False))
+    return mean_output(self.model(critic_input(self.sees, self._flows.given_model, images), training=False))
 
   def update(self, real: tf.Tensor, fake: tf.Tensor) -> None:
     """Makes an update, as TensorFlow code, from what the critic sees of samples."""
@@ -291,7 +290,8 @@ def _make_critics(flows: _Flows, settings: CriticSettings) -> dict[str, _Trained
     config.critic = critic
     for sees, divergence in itertools.product(settings.sights, settings.divergences):
       keras.utils.set_random_seed(settings.seed)  # It decides the initial weights.
-      network = runs.make_critic(configs.extend(config), seen_shape(sees, model.generator, model.image_shape))
+      *front, channels = model.image_shape
+      network = runs.run.make_critic(configs.extend(config), (*front, len(parts_of(sees)) * channels))
       label = f'{critic} on {sees}' + (f', {divergence}' if len(settings.divergences) > 1 else '')
       made[label] = _Trained(network, sees, divergence, flows)
   return made
@@ -304,7 +304,9 @@ def _train(critics: Sequence[_Trained], flows: _Flows, updates: int) -> Iterator
   def update(step):
     # A copy, because TFP's bijectors remember the noise of what they have just made, before it was rounded to pixels.
     samples = [tf.identity(images) for images in flows.sample(_BATCH, _TRAINING, step)]
-    seen = {sees: [see(sees, flows.given_model, x) for x in samples] for sees in {critic.sees for critic in critics}}
+    seen = {}
+    for sees in {critic.sees for critic in critics}:
+      seen[sees] = [critic_input(sees, flows.given_model, images) for images in samples]
     for critic in critics:
       critic.update(*seen[critic.sees])
 

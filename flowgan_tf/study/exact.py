@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf.metrics import arrays
 
-arrays = lazy_import('flowgan_tf.metrics.arrays')
 special = lazy_import('scipy.special')
 
 

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flowgan_tf.base.lazy import lazy_import
+from flowgan_tf import display, metrics
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
 from flowgan_tf.study.analysis import Analysis, Subject, mean_nll, scored_alike
 from flowgan_tf.study.kde import GaussianMixture, KdeSettings
 from flowgan_tf.study.summary import Summary
-
-metrics = lazy_import('flowgan_tf.metrics')
-plots = lazy_import('flowgan_tf.display.plots')
 
 _GRID_IMAGES = 64
 _BANDWIDTHS = np.geomspace(0.01, 1, 17)
@@ -127,7 +124,7 @@ class Gmm(Analysis):
       bandwidths, nll, scores = ([b[key] for b in record['bandwidths']] for key in ('bandwidth', 'nll', name))
       score = SCORE_NAMES[name]
       figures[self.name] = Figure.of_plot(
-        plots.bandwidth_study(bandwidths, nll, scores, score, lines, winning),
+        display.plots.bandwidth_study(bandwidths, nll, scores, score, lines, winning),
         f'NLL and {score} of a mixture of Gaussians against its bandwidth, with horizontal lines for {listed(lines)}.',
         f'Mixture of {record["centers"]:,} isotropic Gaussians, one on each training image: NLL of {at["n"]:,} '
         f'validation images and {score} of {at["score_samples"]:,} samples.{said}',

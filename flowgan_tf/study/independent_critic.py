@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowgan_tf import data, objectives, runs
 from flowgan_tf.base.errors import check
-from flowgan_tf.base.lazy import keras, lazy_import, tf
+from flowgan_tf.base.lazy import keras, tf
 from flowgan_tf.base.progress import Task
 from flowgan_tf.display.tables import Column
+from flowgan_tf.metrics import arrays
 from flowgan_tf.objectives.critic import mean_output
+from flowgan_tf.runs import seeds
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 
 if TYPE_CHECKING:
   from flowgan_tf import data
 
-data = lazy_import('flowgan_tf.data')
-objectives = lazy_import('flowgan_tf.objectives')
-runs = lazy_import('flowgan_tf.runs.run')
-seeds = lazy_import('flowgan_tf.runs.seeds')
-arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 # They give the training of the critic and the measurement different samples.
 _TRAINING, _MEASUREMENT = range(2)
@@ -168,8 +166,9 @@ class IndependentCritic(Analysis):
 
   def measure(self, subject: Subject, settings: IndependentCriticSettings) -> tuple[dict, dict[str, np.ndarray]]:
     config, dataset = subject.run.config, subject.dataset
+    assert dataset.levels is not None
     keras.utils.set_random_seed(settings.seed)  # It decides the initial weights.
-    critic = runs.make_critic(config, dataset.image_shape)
+    critic = runs.run.make_critic(config, dataset.image_shape)
     found = critic_distances(
       subject.sample,
       dataset.train.images if subject.label is None else subject.split('train').images,

@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf import data, display
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.progress import Task
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
+from flowgan_tf.metrics import arrays
+from flowgan_tf.runs import seeds
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
 
-data = lazy_import('flowgan_tf.data')
-seeds = lazy_import('flowgan_tf.runs.seeds')
-arrays = lazy_import('flowgan_tf.metrics.arrays')
-plots = lazy_import('flowgan_tf.display.plots')
 
 _FEW = 4  # noise vectors, for which it does not pay to trace long
 
@@ -127,7 +126,7 @@ def spectrum(generator: Generator, noise: tf.Tensor, condition: tf.Tensor | None
   singular_values = np.empty((len(noise), math.prod(generator.event_shape)))
   with Task('Jacobians', len(noise), unit='noise vectors', images=0) as task:
     for i in range(len(noise)):
-      matrix = jacobian_at(noise[i], data.dataset.take(condition, slice(i, i + 1))).numpy().astype(np.float64)
+      matrix = jacobian_at(noise[i], data.split.take(condition, slice(i, i + 1))).numpy().astype(np.float64)
       if not np.isfinite(matrix).all():
         raise ValueError(f'the generator must have finite derivatives. Got: NaN or infinity at noise vector {i}.')
       singular_values[i] = np.linalg.svd(matrix, compute_uv=False)
@@ -213,7 +212,7 @@ class Jacobian(Analysis):
     spectra = {run.label: run.studies[self.name].arrays['singular_values'] for run in runs}
     numbers = sorted({run.studies[self.name].record['n'] for run in runs})
     figure = Figure.of_plot(
-      plots.singular_values(spectra),
+      display.plots.singular_values(spectra),
       f'Distribution functions of the singular values of the Jacobians of {listed(spectra)}.',
       f'Singular values of the Jacobian of the generator at {" or ".join(map(str, numbers))} noise vectors.',
     )
@@ -243,7 +242,7 @@ def condition_numbers(runs: Sequence[Summary]) -> Figure | None:
   if len(weights) < 2:
     return None
   return Figure.of_plot(
-    plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights]),
+    display.plots.condition_numbers(weights, [np.concatenate(found[w]) for w in weights]),
     f'Condition number of the Jacobian at {len(weights)} values of λ.',
     'Largest over smallest singular value of the Jacobian of the generator: median and quartiles over noise vectors '
     'and runs. λ = 0 is adversarial training, infinity maximum likelihood.',

@@ -13,12 +13,10 @@ import threadpoolctl
 from numpy.typing import ArrayLike
 
 from flowgan_tf.base.errors import check
-from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.base.progress import Task
 from flowgan_tf.display.tables import Column
+from flowgan_tf.metrics import arrays
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, mean_nll, setting
-
-arrays = lazy_import('flowgan_tf.metrics.arrays')
 
 # Numbers of images and of centres whose squared distances a thread holds at a time. They take 4 MB, so that the
 # exponentials for further bandwidths hardly wait for memory.

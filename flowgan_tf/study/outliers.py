@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf import data, display, metrics
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.tables import Column, listed
+from flowgan_tf.metrics import arrays
 from flowgan_tf.study.analysis import Analysis, Settings, Subject, setting
 from flowgan_tf.study.summary import Summary
 
 if TYPE_CHECKING:
   from flowgan_tf import data
 
-data = lazy_import('flowgan_tf.data')
-metrics = lazy_import('flowgan_tf.metrics')
 sklearn_metrics = lazy_import('sklearn.metrics')
-arrays = lazy_import('flowgan_tf.metrics.arrays')
-plots = lazy_import('flowgan_tf.display.plots')
 
 # A set of images is not drawn if its median is further from training and test images than this many times their range.
 _ROOM = 4
@@ -116,7 +114,7 @@ class Outliers(Analysis):
     edges = np.linspace(low, high, 61)
     counts = {name: np.histogram(np.clip(v, edges[0], edges[-1]), edges)[0] for name, v in near.items()}
     figure = Figure.of_plot(
-      plots.likelihood_histograms(edges, counts, unit),
+      display.plots.likelihood_histograms(edges, counts, unit),
       f'Histograms of the NLL of single images under {run.label}: {listed(near)}.',
       f'{run.label}: NLL of single images, in {unit}; the end bins hold what lies beyond.'
       + (f' Not drawn: {"; ".join(far)}.' if far else ''),

@@ -13,22 +13,19 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
+from flowgan_tf import evaluation, metrics, runs
 from flowgan_tf.base.errors import UsageError, printable
 from flowgan_tf.base.files import fits, read_record, read_whole
-from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.display.figure import png_size
-
-evaluate = lazy_import('flowgan_tf.evaluation.evaluate')
-folders = lazy_import('flowgan_tf.runs.folder')
-log = lazy_import('flowgan_tf.runs.log')
-metrics = lazy_import('flowgan_tf.metrics')
-pretrained = lazy_import('flowgan_tf.runs.pretrained')
+from flowgan_tf.objectives.likelihood import weight_of
+from flowgan_tf.objectives.objective import OBJECTIVES, TERMS
+from flowgan_tf.runs import folder as folders
+from flowgan_tf.runs import pretrained
 
 # What every analysis says, apart from its numbers.
 _FORM = {'what': str, 'checkpoint': str, 'step': int, 'settings': {str: (bool, float, str, None, [(float, str)])}}
 _FORM |= {'seconds': float} | dict.fromkeys(('plugin', 'given', 'label'), (str, None))
-_KINDS = ['MLE', 'ADV', 'Hybrid']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,34 +96,18 @@ class Summary:
   @property
   def kind(self) -> str:
     """'MLE', 'ADV' or 'Hybrid', as in the paper."""
-    return _KINDS[('mle', 'adversarial', 'hybrid').index(self.config.objective)]
+    return OBJECTIVES[self.config.objective]
 
   @property
   def weight(self) -> float:
     """Lambda: infinity for maximum likelihood, 0 for adversarial training."""
-    return {'MLE': math.inf, 'ADV': 0.0, 'Hybrid': self.config['lambda']}[self.kind]
+    return math.inf if self.config.objective == 'mle' else weight_of(self.config)
 
   @property
   def objective(self) -> str:
-    """The kind with lambda, the divergence if that is not Wasserstein, the weight of the transport, and other terms.
-
-    For instance, it is 'Hybrid λ = 0.1'.
-    """
-
-    def moving(first, last):
-      return f'{first:g}' + (f' to {last:g}' if last not in (None, first) else '')
-
-    name, config = self.kind, self.config
-    own = ''.join(f' + {short_name(term)}' for term in config.terms)
-    if name == 'MLE':
-      return name + own
-    if name == 'Hybrid':
-      name += f' λ = {moving(self.weight, config.final_lambda)}'
-    if config.divergence != 'wasserstein':
-      name += f' {short_name(config.divergence)}'
-    if config.transport_weight:
-      name += f' transport {moving(config.transport_weight, config.final_transport_weight)}'
-    return name + own
+    """The kind, what the terms say that tells it from others, and the user's own terms, such as 'Hybrid λ = 0.1'."""
+    labels = (term.label(self.config) for term in TERMS.values())
+    return ' '.join([self.kind, *filter(None, labels), *(f'+ {short_name(term)}' for term in self.config.terms)])
 
   @property
   def seconds(self) -> float | None:
@@ -164,7 +145,9 @@ def summarize(workdirs: Sequence[str | os.PathLike]) -> tuple[list[Summary], lis
       damage.append(' '.join(str(error).split()))  # An error in a setting may have several lines.
   if not summaries and damage:
     raise UsageError(damage[0])
-  summaries.sort(key=lambda s: (s.dataset, s.fingerprint, _KINDS.index(s.kind), s.weight, s.given, s.path))
+  summaries.sort(
+    key=lambda s: (s.dataset, s.fingerprint, [*OBJECTIVES].index(s.config.objective), s.weight, s.given, s.path)
+  )
   # Within each data set, labels that say too little get the generator and what it is given, and then the folder.
   generators, given = collections.defaultdict(set), collections.defaultdict(set)
   for s in summaries:
@@ -186,14 +169,15 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
   """
   workdir = pathlib.Path(workdir)
   description = folders.read_description(folders.find_run(workdir), imports=False)
+  assert description is not None
   facts = description.data
   damage: list[str] = []
-  records = _read(lambda: log.read_metrics(workdir, damage.append), damage) or []
+  records = _read(lambda: runs.log.read_metrics(workdir, damage.append), damage) or []
   # A packed run has neither of these, and no log.
   has_trained = 'latest' in folders.available(workdir) or (workdir / 'tensorboard').exists()
   if has_trained and not (workdir / 'metrics.jsonl').exists():
     damage.append(f'{workdir}/metrics.jsonl: is missing; the losses of the training are lost')
-  evaluation = _read(lambda: evaluate.read_evaluation(workdir), damage) or []
+  evaluated = _read(lambda: evaluation.read_evaluation(workdir), damage) or []
   studies = {}
   for path in sorted((workdir / 'analysis').glob('*.json')):
     if found := _read(functools.partial(_read_analysis, path), damage):
@@ -207,7 +191,7 @@ def read_summary(workdir: str | os.PathLike) -> Summary:
     image_shape=tuple(facts['image_shape']),
     levels=facts['levels'],
     metrics=records,
-    evaluation=evaluation,
+    evaluation=evaluated,
     studies=studies,
     sample_grid=_sample_grid(workdir / 'samples', damage),
     real_grid=_png(workdir / 'samples' / 'real.png', damage),

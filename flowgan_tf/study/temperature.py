@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgan_tf.base.lazy import lazy_import, tf
+from flowgan_tf import display, flows, metrics
+from flowgan_tf.base.lazy import tf
 from flowgan_tf.display.figure import Figure
 from flowgan_tf.display.grids import image_grid
 from flowgan_tf.display.tables import SCORE_NAMES, Column, listed
@@ -18,9 +19,6 @@ from flowgan_tf.study.summary import Study, Summary
 if TYPE_CHECKING:
   from flowgan_tf.flows import Flow
 
-priors = lazy_import('flowgan_tf.flows.prior')
-metrics = lazy_import('flowgan_tf.metrics')
-plots = lazy_import('flowgan_tf.display.plots')
 
 _TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(4, 12))
 _GRID_COLUMNS = 12
@@ -49,10 +47,10 @@ def tempered_log_prob(
 
     return tf.reduce_logsumexp(tf.map_fn(joint, tf.range(flow.classes), fn_output_signature=flow.dtype), axis=0)
   given, prior = flow.given(condition), flow.distribution
-  of_prior = priors.label_keyword(prior, condition)
+  of_prior = flows.prior.label_keyword(prior, condition)
   noise = given.encode(images)
   rest = given.log_prob(images) - prior.log_prob(noise, **of_prior)
-  return tf.stack([rest + priors.tempered(prior, t).log_prob(noise, **of_prior) for t in temperatures], axis=-1)
+  return tf.stack([rest + flows.prior.tempered(prior, t).log_prob(noise, **of_prior) for t in temperatures], axis=-1)
 
 
 class Temperature(Analysis):
@@ -111,7 +109,7 @@ class Temperature(Analysis):
     if drawn:
       points = [point for label, record in drawn.items() for point in _points(label, record['temperatures'], name)]
       figures[self.name] = Figure.of_plot(
-        plots.front(points, SCORE_NAMES[name]),
+        display.plots.front(points, SCORE_NAMES[name]),
         f'{SCORE_NAMES[name]} against test NLL of {listed(drawn)}, a line through the temperatures of each.',
         'Likelihood and quality at temperatures t of the noise, in steps of 0.1; up and to the left is better. Bars: '
         'standard error over test images, standard deviation over splits of the samples.',

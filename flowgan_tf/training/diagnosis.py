@@ -41,7 +41,7 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
   coupling_1); the gradient of coupling_1/dense/kernel'. It is empty if everything is finite, which can happen because a
   compiled step rounds differently.
   """
-  step, eager = TrainStep(state, objective, config), tf.config.functions_run_eagerly()
+  eager = tf.config.functions_run_eagerly()
   tf.config.run_functions_eagerly(True)
   try:
     with _watched(state.generator) as culprits:
@@ -57,8 +57,7 @@ def explain(state: TrainState, objective: Objective, config: config_dict.ConfigD
         if found:
           raise _FoundError('; '.join(found))
 
-      vars(step)['inspect'] = inspect
-      step(batch)
+      TrainStep(state, objective, config, inspect=inspect)(batch)
   except _FoundError as error:
     return str(error)
   finally:

@@ -13,9 +13,10 @@ from flowgan_tf import data
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.flows.initialization import InitialData
-from flowgan_tf.flows.registry import generator_of
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.runs.checkpoints import restore_critic
 from flowgan_tf.runs.config import settings, used
+from flowgan_tf.runs.folder import check_trains_on
 from flowgan_tf.runs.run import load_run
 from flowgan_tf.runs.seeds import Purpose
 from flowgan_tf.training.state import TrainState
@@ -33,12 +34,16 @@ class TrainingImages(InitialData):
   config: config_dict.ConfigDict  #: Configuration of the run.
   dataset: data.Dataset  #: Its data.
   split: data.Split  #: The training images, with the labels of the training.
-  labels: np.ndarray | None  #: The labels that are given; others may have spread.
 
   @property
   def seed(self) -> int:
     """The seed of the run."""
     return self.config.seed
+
+  @property
+  def labels(self) -> np.ndarray | None:
+    """The labels of the training images."""
+    return self.split.labels
 
   @property
   def _held(self):
@@ -87,7 +92,7 @@ def initialize_from_data(state: TrainState, images: TrainingImages) -> None:
   try:
     state.generator.initialize(images, new=not config.init_from)
   except ValueError as error:
-    if generator_of(config).traits.draws_rows:
+    if traits_of(config).draws_rows:
       raise UsageError(f'{config.dataset}: {error}') from error
     components = getattr(state.generator.distribution, 'num_components', None)
     if components is None or not isinstance(error, UsageError):
@@ -119,6 +124,7 @@ def initialize_from_run(config: config_dict.ConfigDict, dataset: data.Dataset, s
   if config.init_critic and state.critic is not None:
     if run.config.objective == 'mle':
       raise UsageError(f'`init_critic` must be False to start from a run without a critic. Got: {path}.', 'init_critic')
+    check_trains_on(run.workdir)
     _check_same(path, 'critic for `init_critic`', _critic_of(run.config), _critic_of(config))
   if config.pseudo_labels and not run.config.pseudo_labels:  # Without them, images have moved to other components.
     raise UsageError(
@@ -157,7 +163,7 @@ def _block(config, kind):
 
 
 def _critic_of(config):
-  return {**_block(config, 'critic'), 'critic_sees': config.critic_sees, 'divergence': config.divergence}
+  return {**_block(config, 'critic'), 'divergence': config.divergence}
 
 
 def _generator_of(config, image_shape, generator):

@@ -13,7 +13,6 @@ import time
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.base.cache import cache_folder, cached
 from flowgan_tf.base.errors import UsageError, check, check_memory
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.progress import Task
@@ -23,7 +22,7 @@ from flowgan_tf.devices.replicas import make_replicas
 from flowgan_tf.evaluation.evaluate import Evaluator, warn_of_wrong_inverse
 from flowgan_tf.evaluation.grids import SampleGrids
 from flowgan_tf.evaluation.scorer import make_scorer
-from flowgan_tf.flows.registry import arguments_of, generator_of
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.checkpoints import Checkpoints
 from flowgan_tf.runs.config import run_identity, shared_settings, validate
@@ -86,7 +85,7 @@ def train(config: config_dict.ConfigDict, workdir: str | os.PathLike, *, scorer_
   with replicas.reporting_lost_workers(), Task(''), contextlib.ExitStack() as open_folder:
     objective = make_objective(config)
     dataset = data_of(config)
-    suits = dataset.is_table == generator_of(config).traits.draws_rows
+    suits = dataset.is_table == traits_of(config).draws_rows
     expected = "one of rows for a table, such as 'vectors' in configs/table.py, and one of images for images"
     check('generator', config.generator, expected, suits)
     images = config.batch_size * batches_per_step(objective, config.critic_steps, config.reuse_batch)
@@ -146,44 +145,19 @@ class _Loop:
     """Restores the latest checkpoint, or saves the start."""
     self._config, self._objective, self._dataset, self._folder = config, objective, dataset, folder
     self._state, self._replicas, self._log = state, replicas, NoLog()
-    identity = run_identity(config, dataset.fingerprint)
-    self._checkpoints = Checkpoints(folder, state.checkpoint(), identity) if folder else None
-    restored, step = self._restore(), int(state.step)
-    if restored:
-      _LOG.info(
-        '%s step %d of %d in %s.', 'Resuming at' if step < config.steps else 'Already at', step, config.steps, folder
-      )
-    elif folder and (rest := available(folder)):
-      raise UsageError(
-        f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`', 'workdir'
-      )
-    given = data.hide_labels(dataset.train, config.labelled, dataset.num_classes) if config.labelled else dataset.train
-    self._train = given
-    if config.spread_labels and step < config.steps:
-      self._train = self._with_spread_labels(given)
+    self._checkpoints = None
+    if folder:
+      self._checkpoints = Checkpoints(folder, state.checkpoint(), run_identity(config, dataset.fingerprint))
+    resumes, goes_on = self._resume(), int(state.step) < config.steps
+    self._train = dataset.train
+    if config.labelled:
+      self._train = data.hide_labels(dataset.train, config.labelled, dataset.num_classes)
     scores = folder and config.score_samples
     self._scorer = make_scorer(config, dataset, required=scorer_required) if scores else None
-    if not restored:
-      if folder:
-        initialize_from_data(state, TrainingImages(config, dataset, self._train, given.labels))
-      replicas.broadcast(state.variables)
-    if step < config.steps:
-      for line in data.describe(dataclasses.replace(dataset, train=given)):
-        _LOG.info('%s', line)
-      if config.spread_labels:
-        reached = int((self._train.labels >= 0).sum()) - config.labelled
-        _LOG.info('%s: these labels spread to %s other training images.', dataset.name, f'{reached:,}')
-      if not dataset.condition.has_marginal and (components := arguments_of(config).get('components', 1)) > 1:
-        setting = f'--config.{short_name(config.generator)}.components'
-        _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
-      for name, part in ((config.generator, state.generator), ('critic', state.critic)):
-        if part is not None:
-          _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
-    if not restored:
-      # Save it before there is a log or a best checkpoint: either of these without a latest one means a loss.
-      self._save('latest')
-      if folder:
-        _LOG.info('A new run in %s.', folder)
+    if not resumes:
+      self._begin()
+    if goes_on:
+      self._describe()
     self._evaluator = Evaluator(state.ema, dataset, config, round_trips=_ROUND_TRIPS, distribute=replicas.map)
     self._grids = SampleGrids(self._evaluator, dataset)
     self._train_step = TrainStep(state, objective, config, replicas)
@@ -191,15 +165,37 @@ class _Loop:
     self._rollbacks = 0
     self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
 
-  def _with_spread_labels(self, given):
-    labelled, dataset = self._config.labelled, self._dataset
-    name = f'labels-{dataset.name}-{labelled}-{dataset.fingerprint[:12]}-v{data.labels.VERSION}'
+  def _resume(self):
+    """Restores the latest checkpoint; returns whether there is one, and refuses a run that has only others."""
+    folder, steps, restored = self._folder, self._config.steps, self._restore()
+    if restored:
+      step = int(self._state.step)
+      _LOG.info('%s step %d of %d in %s.', 'Resuming at' if step < steps else 'Already at', step, steps, folder)
+    elif folder and (rest := available(folder)):
+      said = f'{folder}: has checkpoint {" and ".join(rest)} but none to resume from; use another `workdir`'
+      raise UsageError(said, 'workdir')
+    return restored
 
-    def spread():
-      with Task(f'spreading {labelled:,} labels to other images'):
-        return {'labels': data.spread_labels(given).labels}
+  def _begin(self):
+    """Gives all workers the first weights, and saves them: a log or a best checkpoint without these means a loss."""
+    if self._folder:
+      initialize_from_data(self._state, TrainingImages(self._config, self._dataset, self._train))
+    self._replicas.broadcast(self._state.variables)
+    self._save('latest')
+    if self._folder:
+      _LOG.info('A new run in %s.', self._folder)
 
-    return dataclasses.replace(given, labels=cached(cache_folder(self._config.cache_dir), name, spread)['labels'])
+  def _describe(self):
+    """Logs what is trained on which images."""
+    config, dataset, state = self._config, self._dataset, self._state
+    for line in dataset.condition.describe(dataclasses.replace(dataset, train=self._train)):
+      _LOG.info('%s', line)
+    if not dataset.condition.has_marginal and (components := traits_of(config).components) > 1:
+      setting = f'--config.{short_name(config.generator)}.components'
+      _LOG.warning('Samples draw one of %d components independently of the condition; try %s=1.', components, setting)
+    for name, part in ((config.generator, state.generator), ('critic', state.critic)):
+      if part is not None:
+        _LOG.info('%s: %s parameters.', name, f'{sum(v.shape.num_elements() for v in part.trainable_variables):,}')
 
   def run(self):
     """Trains from the state's step to the last one; returns whether that was reached."""
@@ -225,6 +221,7 @@ class _Loop:
           # Save before the evaluation, so that nothing is lost if a signal or a kill cuts it off.
           self._save('latest')
           if stopped:
+            _LOG.info('Stopped at step %d, which is saved; repeat the command to go on.', step)
             replicas.wait_for_all()  # No worker ends before the chief has saved.
         if received:
           return False

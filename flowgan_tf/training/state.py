@@ -12,7 +12,6 @@ from flowgan_tf.base.errors import check_memory
 from flowgan_tf.data.conditions import NOTHING, Condition
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import Objective
-from flowgan_tf.objectives.sight import seen_shape
 from flowgan_tf.runs.run import make_critic, make_generator
 from flowgan_tf.training.optimizers import make_adam
 
@@ -60,9 +59,9 @@ class TrainState:
       self.critic: Any = None
       self.critic_optimizer: Any = None
       if objective.uses_critic:
-        seen, shape = condition.network_shape, seen_shape(config.critic_sees, self.generator, image_shape)
-        critic = make_critic(config, shape, dtype, seen)
-        self.critic = KerasModule(critic, shape, 'critic', condition_shape=seen)
+        seen = condition.network_shape
+        critic = make_critic(config, image_shape, dtype, seen)
+        self.critic = KerasModule(critic, image_shape, 'critic', condition_shape=seen)
         self.critic_optimizer = make_adam(
           config.critic_optimizer, config.steps, config.critic_steps, self.rate_factor, dtype
         )

@@ -17,7 +17,6 @@ from flowgan_tf.devices.cores import in_parts
 from flowgan_tf.devices.replicas import SINGLE, Replicas, gather, mean, share
 from flowgan_tf.networks.adapter import KerasModule
 from flowgan_tf.objectives import Drawn, Objective, Seen, Term
-from flowgan_tf.objectives.sight import see
 from flowgan_tf.objectives.term import own_numbers
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
 from flowgan_tf.training.state import TrainState
@@ -77,15 +76,28 @@ class TrainStep:
   """
 
   def __init__(
-    self, state: TrainState, objective: Objective, config: config_dict.ConfigDict, replicas: Replicas = SINGLE
+    self,
+    state: TrainState,
+    objective: Objective,
+    config: config_dict.ConfigDict,
+    replicas: Replicas = SINGLE,
+    inspect: Callable[[dict, Sequence, Sequence], object] = lambda *_: None,
   ):
-    """Prepares the steps; nothing is traced or compiled yet. The state must have been made in the replicas' scope."""
-    self.state, self.objective, self.config, self._replicas = state, objective, config, replicas
+    """Prepares the steps; nothing is traced or compiled yet.
+
+    Args:
+      state: What is trained, made in the scope of the replicas.
+      objective: The loss.
+      config: Settings of the training.
+      replicas: The devices that share each batch.
+      inspect: Called before each update with its metrics, gradients and variables.
+    """
+    self.state, self.objective, self.config, self._replicas, self.inspect = state, objective, config, replicas, inspect
     self._batch_size = config.batch_size // replicas.count
     self._shares_samples = config.reuse_batch and config.critic_steps == 1
     self._graphs: dict[tuple, Callable] = {}
     self._always_computes_norm = objective.uses_critic or config.optimizer.clip_norm > 0
-    alone = replicas.count == 1
+    self._alone = replicas.count == 1
     generator = state.generator
     self._needs_means = any(type(term).of_images is not Term.of_images for term in objective.terms)
     self._draws_samples = any(term.needs_samples for term in objective.terms)
@@ -94,34 +106,25 @@ class TrainStep:
     # Each pass in training updates the running statistics of batch norms, and no optimizer does.
     parts = [part for part in generator.submodules if isinstance(part, KerasModule | BatchNormalization)]
     running = [variable for part in parts for variable in part.non_trainable_variables]
-    divided = alone and not running and not config.jit and not generator.traits.computed_whole
-    self._in_parts = in_parts if divided else lambda function: function
-    sees = () if config.critic_sees == 'pixels' else ('_see',)
-    self._replace(self._in_parts, '_of_images', '_decode', *sees)
+    self._divides = self._alone and not running and not config.jit and not generator.traits.computed_whole
     # XLA makes dense flows and Adam faster, but convolution gradients on a CPU many times slower: with a critic,
     # generator and optimizers are compiled on their own and the critic stays outside; without one, the whole step is.
-    # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
-    self._compiles_all = config.jit and alone and not objective.uses_critic
-
-    def compiled(function):
-      # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
-      return function if self._compiles_all else as_graph(function, jit_compile=config.jit)
-
-    self._replace(compiled, '_means', '_decode', *sees)
-    if alone:
-      self._replace(compiled, '_apply_to_critic', '_apply_to_generator')
-    # These are only sums and products: one pass over memory with XLA instead of three, on any device.
-    self._average = as_graph(functools.partial(replicas.run, as_graph(self.update_average, jit_compile=True)))
+    self._compiles_all = config.jit and self._alone and not objective.uses_critic
     # A mean has no meaning for integers, such as the seeds of a dropout, which all replicas move alike.
-    self._running = [] if alone else [variable for variable in running if variable.dtype.is_floating]
-    if not alone:
+    self._running = [] if self._alone else [variable for variable in running if variable.dtype.is_floating]
+    if not self._alone:
       _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
     if self._running:
       _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
 
-  def _replace(self, change, *methods):
-    for name in methods:
-      setattr(self, name, change(getattr(self, name)))
+  def _in_parts(self, function):
+    """Returns a function that maps tensors `[n, ...]`, each entry by itself, as one that divides them among cores."""
+    return in_parts(function) if self._divides else function
+
+  def _compiled(self, function):
+    """Returns a function as a graph of its own, which XLA compiles with `jit`."""
+    # Compiled functions are not nested: XLA would recompile a function inside a compiled function at every call.
+    return function if self._compiles_all else as_graph(function, jit_compile=self.config.jit)
 
   def __call__(
     self, batch: Batch | tf.Tensor, step: int | None = None, gradient_norm: bool = True
@@ -199,7 +202,6 @@ class TrainStep:
     assert adversary is not None
     metrics: dict[str, tf.Tensor] = {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
-    fake, batch = self._see(fake, batch.condition), batch._replace(images=self._see(*batch))
     parts = batch.images.shape[0] // self._batch_size
     real = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
     fake = tf.split(fake, fake.shape[0] // self._batch_size)
@@ -207,7 +209,7 @@ class TrainStep:
       penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
       own = real[i % len(real)]
       with tf.GradientTape() as tape:
-        critic = self._critic(own)
+        critic = self._critic_given(own)
         loss, found = adversary.critic_loss(critic, own.images, fake[i % len(fake)], penalty_seed, with_penalty)
         scaled = state.critic_optimizer.scale_loss(loss)
       gradients = self._gradients(tape, scaled, state.critic.trainable_variables)
@@ -223,7 +225,7 @@ class TrainStep:
     variables = state.generator.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
-      drawn: dict[str, Any] = {'generator': state.generator, 'condition': batch.condition}
+      drawn: dict[str, Any] = {'generator': state.generator, 'images': batch.images, 'condition': batch.condition}
       if self._needs_means:
         drawn['means'] = self._means(*batch)
       if self._draws_samples:
@@ -233,10 +235,10 @@ class TrainStep:
         if self._shares_samples:
           with tape.stop_recording():
             metrics |= self.update_critic(batch, drawn['samples'], penalized)
-        critic = self._critic(batch)
-        drawn['fake_outputs'] = critic(self._see(drawn['samples'], batch.condition))
+        critic = self._critic_given(batch)
+        drawn['fake_outputs'] = critic(drawn['samples'])
         if self._needs_real_outputs:
-          drawn['real_outputs'] = critic(self._see(*batch))
+          drawn['real_outputs'] = critic(batch.images)
       progress = tf.cast(state.step, tf.float32) / self.config.steps
       loss, found = self.objective.generator_loss(Drawn(progress=progress, **drawn))
       scaled = state.optimizer.scale_loss(loss)
@@ -250,39 +252,49 @@ class TrainStep:
     self._apply_to_generator(gradients)
     return metrics
 
-  def update_average(self, decay: tf.Tensor) -> None:
+  @functools.cached_property
+  def _average(self):
     """Moves the averaged weights to `decay average + (1 - decay) weights`; copies running statistics."""
-    ema, generator, rate = self.state.ema, self.state.generator, 1.0 - decay
-    for average, variable in zip(ema.trainable_variables, generator.trainable_variables, strict=True):
-      average.assign_sub(rate * (average - variable))
-    for copy, variable in zip(ema.non_trainable_variables, generator.non_trainable_variables, strict=True):
-      copy.assign(variable)
+    ema, generator = self.state.ema, self.state.generator
 
-  def _critic(self, batch):
+    def update(decay):
+      rate = 1.0 - decay
+      for average, variable in zip(ema.trainable_variables, generator.trainable_variables, strict=True):
+        average.assign_sub(rate * (average - variable))
+      for copy, variable in zip(ema.non_trainable_variables, generator.non_trainable_variables, strict=True):
+        copy.assign(variable)
+
+    # These are only sums and products: one pass over memory with XLA instead of three, on any device.
+    return as_graph(functools.partial(self._replicas.run, as_graph(update, jit_compile=True)))
+
+  @functools.cached_property
+  def _critic(self):
+    """Maps images, and what networks see of their conditions, to the outputs of the critic."""
+    return self._in_parts(lambda images, seen: self.state.critic(images, condition=seen))
+
+  def _critic_given(self, batch):
     """Returns the critic as a function of images that come with what the batch gives."""
-    given = self.state.generator.seen_by_networks(batch.condition)
-    of_each = self._in_parts(lambda images, given: self.state.critic(images, condition=given))
+    seen = self.state.generator.seen_by_networks(batch.condition)
 
     def critic(images):
       batches = images.shape[0] // batch.images.shape[0]  # Two if images and samples come together.
-      return of_each(images, None if given is None else tf.concat([given] * batches, axis=0))
+      return self._critic(images, None if seen is None else tf.concat([seen] * batches, axis=0))
 
     return critic
 
-  def _see(self, images, given):
-    # The generator itself would map a sample back to the very noise that it was made from, which has no gradient. The
-    # averaged generator maps it instead, whose weights this step leaves alone.
-    return see(self.config.critic_sees, self.state.ema.given(given), images)
+  @functools.cached_property
+  def _means(self):
+    """Maps images and conditions to the means over a batch of what the terms compute of each image."""
+    generator, terms = self.state.generator, self.objective.terms
 
-  def _means(self, *batch):
-    """Returns the means over a batch of what the terms compute of each image."""
-    return {name: tf.reduce_mean(values) for name, values in self._of_images(*batch).items()}
+    def numbers(images, condition):
+      seen, found = Seen(generator, images, condition), {}
+      for term in terms:
+        found |= own_numbers(term, 'of_images', term.of_images(seen), images.shape[:1], found)
+      return found
 
-  def _of_images(self, *batch):
-    seen, found = Seen(self.state.generator, *batch), {}
-    for term in self.objective.terms:
-      found |= own_numbers(term, 'of_images', term.of_images(seen), seen.images.shape[:1], found)
-    return found
+    of_images = self._in_parts(numbers)
+    return self._compiled(lambda *batch: {name: tf.reduce_mean(values) for name, values in of_images(*batch).items()})
 
   def _draw(self, purpose, batch):
     """Returns noise, and samples of the generator that is given what the images of a batch come with."""
@@ -293,23 +305,34 @@ class TrainStep:
     noise = share(self.state.generator.given(of_all).sample_noise(n, seed), batches)
     return noise, self._decode(noise, batch.condition)
 
-  def _decode(self, noise, given):
+  @functools.cached_property
+  def _decode(self):
+    """Maps noise and conditions to samples of the generator."""
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
     # activations, and statistics that mix both made hybrid training collapse.
-    return self.state.generator.given(given).decode(noise, training=not self.objective.uses_likelihood)
+    generator, training = self.state.generator, not self.objective.uses_likelihood
+    return self._compiled(self._in_parts(lambda noise, given: generator.given(given).decode(noise, training=training)))
 
-  def _apply_to_critic(self, gradients):
-    self.state.critic_optimizer.apply(gradients, self.state.critic.trainable_variables)
+  @functools.cached_property
+  def _apply_to_critic(self):
+    return self._apply_of(self.state.critic_optimizer, self.state.critic.trainable_variables)
 
-  def _apply_to_generator(self, gradients):
-    self.state.optimizer.apply(gradients, self.state.generator.trainable_variables)
+  @functools.cached_property
+  def _apply_to_generator(self):
+    return self._apply_of(self.state.optimizer, self.state.generator.trainable_variables)
+
+  def _apply_of(self, optimizer, variables):
+    """Returns a function of gradients that makes the update of an optimizer."""
+
+    def apply(gradients):
+      optimizer.apply(gradients, variables)
+
+    # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
+    return self._compiled(apply) if self._alone else apply
 
   def _gradients(self, tape, loss, variables):
     # The gradient of a mixture's means comes from a gather, in parts whose norm is not the norm of their sum.
     return mean([g if g is None else tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)])
-
-  def inspect(self, metrics: dict, gradients: Sequence, variables: Sequence) -> None:
-    """Called before each update with what led to it; `explain` puts its own function here."""
 
 
 def _averaged_steps(step, every):

@@ -1,12 +1,17 @@
 """How a part declares its settings."""
 
 import dataclasses
+import inspect
+from typing import TYPE_CHECKING, Annotated
 
 import pytest
 
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.plugins import Registry
-from flowgan_tf.base.settings import POSITIVE, Settings, setting
+from flowgan_tf.base.settings import POSITIVE, Setting, Settings, setting, settings_of, with_settings
+
+if TYPE_CHECKING:
+  import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ def test_settings_are_taken_out_of_more_by_their_names():
   )
   assert dataclasses.astuple(made) == (2.0, 5, 1.5, 'blue', 4, 1, -2, 0.0, ['b'])
   names = ['lambda', 'few', 'left_open', 'colour', 'even', 'share', 'count', 'low', 'names']
-  assert [name for name, _ in Toy.fields()] == names
+  assert list(Toy.declared()) == names
   Toy(left_open=None)
 
 
@@ -81,3 +86,91 @@ def test_the_default_of_a_float_is_one():
 
     class Wrong(Settings):
       weight: float = setting(0, 'A weight.')
+
+
+Few = Annotated[int, Setting('An integer.', 2, 5)]
+
+
+@with_settings
+def build(
+  image_shape,
+  *,
+  few: Few = 3,
+  colour: 'Annotated[str, Setting("A name.", choices=("red", "blue"))]' = 'red',
+  lambda_: Annotated[float, Setting('A number.', must=POSITIVE)] = 0.5,
+  plain=(1, 2),
+  condition_shape=None,
+  dtype='float32',
+  name='build',
+) -> 'tf.Tensor':
+  """Builds something.
+
+  Args:
+    image_shape: The shape.
+
+  Returns:
+    The keywords.
+  """
+  return few, colour, lambda_, plain
+
+
+def test_keywords_are_settings_like_fields():
+  kind = settings_of(build)
+  found = {name: (s.kind, s.default, s.description, s.values) for name, s in kind.declared().items()}
+  assert found == {
+    'few': (int, 3, 'An integer.', '2 to 5'),
+    'colour': (str, 'red', 'A name.', '`red`, `blue`'),
+    'lambda': (float, 0.5, 'A number.', 'a positive number'),
+    'plain': (tuple, (1, 2), 'The argument `plain` of `build`.', 'names with commas between them'),
+  }
+  taken = kind.of({'few': 5, 'colour': 'blue', 'lambda': 2.0, 'plain': (), 'other': 1})
+  assert build((4, 4, 1), **vars(taken)) == (5, 'blue', 2.0, ())
+  with pytest.raises(UsageError, match=r"^`colour` must be one of red, blue\. Got: 'green'\.$"):
+    build((4, 4, 1), colour='green')
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'said'),
+  [
+    ('few', 6, '`few` must be an integer from 2 to 5. Got: 6.'),
+    ('few', True, '`few` must be an integer. Got: True.'),
+  ],
+)
+def test_a_wrong_keyword_is_refused_in_the_words_of_a_field(name, value, said):
+  for refuse in (build, settings_of(build), Toy):
+    with pytest.raises(UsageError) as caught:
+      refuse(*([(4, 4, 1)] if refuse is build else []), **{name: value})
+    assert str(caught.value) == said
+
+
+def test_the_help_of_a_builder_has_what_its_keywords_declare():
+  assert inspect.getdoc(build).splitlines()[2:9] == [
+    'Args:',
+    '  image_shape: The shape.',
+    '  few: An integer. Default: 3; allowed: 2 to 5.',
+    "  colour: A name. Default: 'red'; allowed: `red`, `blue`.",
+    '  lambda_: A number. Default: 0.5; allowed: a positive number.',
+    '',
+    'Returns:',
+  ]
+  assert [inspect.signature(build).parameters[name].annotation for name in ('few', 'colour')] == [int, str]
+
+
+def test_wrong_keywords_are_refused_when_they_are_settings():
+  def out_of_range(*, few: Few = 7):
+    pass
+
+  def no_float(*, weight: Annotated[float, Setting('A weight.')] = 0):
+    pass
+
+  def method(*, check=True):
+    pass
+
+  for wrong, said in (
+    (out_of_range, '`few` must be an integer from 2 to 5. Got: 7.'),
+    (no_float, '`weight` must be a float such as 0.0. Got: 0.'),
+    (method, '`check` must be a setting with another name than a method of `Settings`'),
+  ):
+    with pytest.raises(UsageError) as caught:
+      settings_of(wrong)
+    assert str(caught.value).startswith(said)

@@ -25,8 +25,9 @@ class Case(NamedTuple):
   output_shape: tuple[int, ...] | None = None  # The event's shape unless given.
 
 
-def arcsinh(skewness, tail):
+def arcsinh(params):
   """A user's inner bijector."""
+  skewness, tail = tf.split(params, 2, axis=-1)
   return tfb.SinhArcsinh(skewness, tf.exp(tf.tanh(tail)))
 
 

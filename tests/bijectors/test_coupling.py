@@ -95,7 +95,8 @@ class Scaled(tf.Module):
     super().__init__()
     self.scale = tf.Variable(3.0, dtype=tf.float64)
 
-  def __call__(self, shift, unused):
+  def __call__(self, params):
+    shift, _ = tf.split(params, 2, axis=-1)
     return tfb.Chain([tfb.Shift(shift), tfb.Scale(self.scale)])
 
 
@@ -135,8 +136,8 @@ def test_a_graph_may_know_less_of_the_shape_than_a_layer_norm_needs(shape):
 
 
 def test_an_inner_bijector_of_another_shape_is_refused():
-  def wrong(shift, scale):
-    return tfb.Shift(tf.stack([shift, scale], axis=-2))
+  def wrong(params):
+    return tfb.Shift(tf.stack(tf.split(params, 2, axis=-1), axis=-2))
 
   coupling = Coupling(keras.layers.Dense(4), masks.even_odd(5), wrong, outputs=2)
   with pytest.raises(ValueError, match=r'^`inner` must be .* keeps the shape \(1, 2\)\. Got: TensorShape\(\[1, 2, 2\]'):
@@ -198,5 +199,5 @@ def test_a_bijector_without_parameters_is_part_of_a_chain():
     def _forward(self, x):
       return 2 * x
 
-  coupling = Coupling(keras.layers.Dense(1), masks.even_odd(2), lambda shift: tfb.Shift(shift), outputs=1)
+  coupling = Coupling(keras.layers.Dense(1), masks.even_odd(2), tfb.Shift, outputs=1)
   assert bijector_kwargs(tfb.Chain([Doubled(), coupling]), training=True) == {coupling.name: {'training': True}}

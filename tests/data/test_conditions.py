@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+import flowgan_tf as fg
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.data import Dataset, Split, StoredImages, describe, make_condition, training_batches
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data import Dataset, Split, StoredImages, conditions, make_condition, training_batches
 
 LEVELS = 17
 IMAGES = np.random.default_rng(0).integers(0, LEVELS, (10, 6, 4, 3), np.uint8)
@@ -80,19 +80,13 @@ def test_without_conditions_nothing_is_given():
   data = unlabelled()
   condition = make_condition('', data)
   assert not condition and condition.has_marginal and not condition.comes_from_image
-  assert condition.arguments == {} and condition.network_shape is None and describe(data) == []
+  assert condition.arguments == {} and condition.network_shape is None and condition.describe(data) == []
   found = (
     condition.of_split(data.train, 3),
     condition.of_images(np.zeros((2, 6, 4, 3))),
     condition.draw(3, 0, data.train, None),
   )
   assert found == (None, None, None)
-
-
-def test_only_conditions_that_are_computed_from_images_reduce_them():
-  for kind in ('', 'label', 'vector'):
-    with pytest.raises(UsageError, match=f"^`condition` must be computed from the image, .* Got: '{kind}'\\.$"):
-      Condition(kind).reduce(np.zeros((2, 6, 4, 3), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +113,8 @@ def test_conditions_that_the_data_do_not_have_are_refused(kind, data, said):
 
 def test_lines_about_conditions():
   def lines(kind, data):
-    return describe(dataclasses.replace(data, given=kind))
+    data = dataclasses.replace(data, condition_kind=kind)
+    return data.condition.describe(data)
 
   assert lines('label', dataset(IMAGES[:9])) == [
     'toy: the generator is given the label of each image, one of 3 classes; p(y) is uniform.'
@@ -183,3 +178,43 @@ def test_a_resumed_stream_and_a_share_of_it_have_the_same_conditions(tmp_path, k
   # A training without a condition has the same images.
   plain = np.stack([batch.images for batch in training_batches(data.train, LEVELS, 12, 8, flip=True).take(5)])
   np.testing.assert_array_equal(plain, whole[0])
+
+
+class LeftHalf(conditions.Mask):
+  """The left half of an image: a new kind of condition."""
+
+  written = "'mask:left'"
+
+  @classmethod
+  def visible(cls, height, width):
+    return np.broadcast_to(np.arange(width) < width // 2, (height, width))
+
+
+def test_a_new_kind_of_condition_is_one_class_and_one_line(monkeypatch):
+  monkeypatch.setitem(conditions.CONDITIONS, 'mask:left', LeftHalf)
+  data = dataclasses.replace(dataset(), condition_kind='mask:left')
+  condition = data.condition
+  whole = condition.of_split(data.train)
+  np.testing.assert_allclose(whole[:, :, :2], (IMAGES[:, :, :2] + 0.5) / LEVELS, rtol=1e-6)
+  assert not whole[:, :, 2:].any() and condition.draw(3, 0, data.train, None).shape == (3, 6, 4, 3)
+  flow = fg.flows.nice((6, 4, 3), couplings=2, hidden_units=8, hidden_layers=1, **condition.arguments)
+  images = ((IMAGES + 0.5) / LEVELS).astype(np.float32)
+  assert flow.given(whole).log_prob(images).shape == (10,)
+  config = fg.runs.default_config(condition='mask:left')
+  fg.runs.config.validate(config)
+  with pytest.raises(UsageError, match=r"or 'mask:left'|'mask:left' or empty"):
+    conditions.kind_of('mask:right')
+
+
+def test_a_whole_image_is_no_mask_of_itself():
+  flow = fg.flows.nice((6, 4, 3), couplings=2, hidden_units=8, hidden_layers=1, condition_shape=(6, 4, 3))
+  flow.condition_check = conditions.kind_of('mask:half').check
+  half = np.array((IMAGES[:2] + 0.5) / LEVELS, np.float32)
+  half[:, 3:] = 0
+  assert flow.sample(2, condition=half).shape == (2, 6, 4, 3)
+  half[1, 5, 3, 2] = 0.1
+  for use in (lambda: flow.sample(2, condition=half), lambda: flow.given(half)):
+    with pytest.raises(
+      UsageError, match=r"^`condition` must be images whose hidden pixels are 0, as 'mask:half' hides"
+    ):
+      use()

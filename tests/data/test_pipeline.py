@@ -10,9 +10,9 @@ import tensorflow as tf
 from scipy import stats
 
 from flowgan_tf.data import (
-  Condition,
   Split,
   StoredImages,
+  conditions,
   dequantize,
   dequantized_chunks,
   pipeline,
@@ -155,7 +155,7 @@ def test_flips_mirror_half_of_the_images_and_nothing_else():
 def test_shifts_move_images_by_whole_pixels_with_equal_probability():
   image = np.arange(1, 21, dtype=np.uint8).reshape(1, 4, 5, 1)
   split = Split(np.repeat(image, 900, axis=0), None)
-  condition = Condition('mask:half', 256, (4, 5, 1), shape=(4, 5, 1))
+  condition = conditions.UpperHalf('mask:half', 256, (4, 5, 1), shape=(4, 5, 1))
   batch, given = next(training_batches(split, 256, 900, 7, condition=condition, shift=1).as_numpy_iterator())
   k = np.floor(batch * 256).astype(np.uint8)
   np.testing.assert_allclose(given[:, :2] * 256, k[:, :2] + 0.5, rtol=1e-5)  # The condition is computed afterwards.

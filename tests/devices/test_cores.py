@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.data import Batch, Condition
-from flowgan_tf.data.conditions import NOTHING
+from flowgan_tf.data import Batch
+from flowgan_tf.data.conditions import Condition, Label
 from flowgan_tf.devices import cores
 from flowgan_tf.flows import nice
 from flowgan_tf.objectives.objective import make_objective
@@ -99,7 +99,7 @@ def test_batches_of_batch_norms_and_of_nice_stay_whole(settings, lengths):
 @pytest.mark.parametrize('settings', [LABELS, pytest.param(HYBRID, marks=pytest.mark.slow)])
 def test_parts_change_rounding_only(settings, monkeypatch):
   config = make_config({'generator': 'jet', **JET, **settings}, jit=False)
-  condition = Condition('label', 16, IMAGE_SHAPE, classes=2) if config.condition else NOTHING
+  condition = Label('label', 16, IMAGE_SHAPE, classes=2) if config.condition else Condition()
   labels = [tf.constant([0, 1, -1, -1, 1, 1, 0, -1])] if config.condition else []
   found = []
   for parts in (1, 2):

@@ -155,18 +155,18 @@ def grey_label(images, splits=1, labels=None):
 
 
 def obedient(kind, config):
-  dataset = dataclasses.replace(sorted_dataset(), given=kind)
+  dataset = dataclasses.replace(sorted_dataset(), condition_kind=kind)
   return Evaluator(Obedient(dataset.condition), dataset, config), dataset
 
 
 def test_data_that_give_something_else_than_the_generator_was_made_for_are_refused(flow, config):
-  labelled = dataclasses.replace(sorted_dataset(), given='label')
+  labelled = dataclasses.replace(sorted_dataset(), condition_kind='label')
   for generator, dataset, got in (
     (flow, labelled, 'label'),
     (Obedient(labelled.condition), sorted_dataset(), ''),
-    (Obedient(labelled.condition), dataclasses.replace(labelled, given='mask:half'), 'mask:half'),
+    (Obedient(labelled.condition), dataclasses.replace(labelled, condition_kind='mask:half'), 'mask:half'),
   ):
-    with pytest.raises(UsageError, match=rf"^`dataset.given` must be the condition of .*\. Got: '{got}'\.$"):
+    with pytest.raises(UsageError, match=rf"^`dataset.condition_kind` must be the condition of .*\. Got: '{got}'\.$"):
       Evaluator(generator, dataset, config)
 
 
@@ -186,7 +186,7 @@ def test_samples_have_the_labels_that_were_asked_for_and_splits_see_all_classes(
 def test_a_quick_likelihood_is_of_images_of_all_classes(config, monkeypatch):
   """The density of an image takes a pass for each of 8 classes: 40 of 160 images, at least, are measured."""
   monkeypatch.setattr(evaluate, '_FEWEST_QUICK', 40)
-  dataset = dataclasses.replace(sorted_dataset(), given='label')
+  dataset = dataclasses.replace(sorted_dataset(), condition_kind='label')
   flow = make_generator(config, IMAGE_SHAPE, arguments=dataset.condition.arguments)
   measured = []
   monkeypatch.setattr(evaluate, 'make_likelihood_fn', lambda *_, **__: lambda *args: measured.append(args))
@@ -235,7 +235,7 @@ def test_samples_for_images_restore_them_and_their_conditions(config):
 def test_samples_for_vectors_have_their_spread(config):
   dataset = sorted_dataset()
   splits = (dataclasses.replace(s, conditions=np.zeros((len(s), 2, 2, 1))) for s in (dataset.train, dataset.test))
-  dataset = dataclasses.replace(dataset, given='vector', **dict(zip(('train', 'test'), splits, strict=True)))
+  dataset = dataclasses.replace(dataset, condition_kind='vector', **dict(zip(('train', 'test'), splits, strict=True)))
   evaluator = Evaluator(Obedient(dataset.condition), dataset, config)
   assert 0 < evaluator.spread_of_samples('test')['spread'] < 0.002
   scores = evaluator.score(evaluator.sample(20, Purpose.SCORE, split='test'), grey_label, 2, 'test')
@@ -252,7 +252,7 @@ def scorer(images, splits=1):
 
 def make_run(folder, config, dataset):
   """Makes a run with the checkpoints `latest` of step 4 and `best_nll` of step 2, and returns their generators."""
-  dataset = dataclasses.replace(dataset, given=config.condition)
+  dataset = dataclasses.replace(dataset, condition_kind=config.condition)
   workdir = open_workdir(folder, config, dataset)
   state = make_state(config, dataset.image_shape, dataset.condition)
   checkpoints = Checkpoints(workdir, state.checkpoint())

@@ -125,7 +125,7 @@ def labelled_split(seed, n=30):
 
 def test_neighbours_of_a_class_are_of_that_class_and_so_are_the_test_images(classes, monkeypatch):
   train, test = labelled_split(0), labelled_split(1)
-  dataset = data.Dataset('toy', 17, train, test, test, 3, given='label')
+  dataset = data.Dataset('toy', 17, train, test, test, 3, condition_kind='label')
   monkeypatch.setattr(pictures, 'load_data', lambda run: dataset)
   picture = pictures.neighbors(classes, 4, seed=2, rows=rows_of_run(classes, label=1))
   training, own = (train.images[train.labels == 1] + 0.5) / 17, test.images[test.labels == 1]
@@ -144,7 +144,7 @@ def test_neighbours_of_a_class_are_of_that_class_and_so_are_the_test_images(clas
 def test_rows_of_conditions_are_those_of_test_images(monkeypatch):
   vectors = conditional(condition_shape=(2,))
   splits = [dataclasses.replace(labelled_split(i), conditions=np.full((30, 2), i, np.float32)) for i in range(3)]
-  dataset = data.Dataset('toy', 17, *splits, None, given='vector')
+  dataset = data.Dataset('toy', 17, *splits, None, condition_kind='vector')
   monkeypatch.setattr('flowgan_tf.evaluation.rows.load_data', lambda run: dataset)
   found = rows_of_run(vectors)
   np.testing.assert_array_equal(found.conditions, np.full((8, 2), 2))

@@ -38,11 +38,11 @@ def test_vectors_are_not_drawn_and_images_of_other_ranges_are_scaled():
 def test_the_rows_of_many_classes_and_images_are_spread():
   for classes, expected in ((3, [0, 1, 2]), (100, [0, 11, 22, 33, 44, 55, 66, 77, 88, 99])):
     split = data.Split(np.zeros((classes, 4, 6, 1)), np.arange(classes))
-    dataset = data.Dataset('toy', 17, split, split, split, classes, given='label')
+    dataset = data.Dataset('toy', 17, split, split, split, classes, condition_kind='label')
     np.testing.assert_array_equal(rows_of(dataset, 'test', 10).conditions, expected)
   images = np.random.default_rng(0).integers(0, 17, (50, 4, 6, 1), np.uint8)
   split = data.Split(images, None)
-  rows = rows_of(data.Dataset('toy', 17, split, split, split, None, given='low_resolution:2'), 'test', 10)
+  rows = rows_of(data.Dataset('toy', 17, split, split, split, None, condition_kind='low_resolution:2'), 'test', 10)
   np.testing.assert_array_equal(rows.indices, [0, 7, 14, 21, 28, 35, 42, 49])
   np.testing.assert_allclose(rows.originals, (images[::7] + 0.5) / 17, rtol=1e-6)
   means = rows.originals.reshape(8, 2, 2, 3, 2, 1).mean(axis=(2, 4))

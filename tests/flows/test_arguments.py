@@ -10,7 +10,9 @@ import tensorflow as tf
 
 from flowgan_tf import flows
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.bijectors import AffineCoupling, SplineCoupling
+from flowgan_tf.bijectors import AffineCoupling, HistogramLogit, SplineCoupling
+from flowgan_tf.flows import settings
+from flowgan_tf.networks import NORMALIZATIONS
 
 SHAPE = (4, 4, 1)
 
@@ -123,12 +125,12 @@ PAPER = {'architecture': 'paper'}
   [
     (flows.real_nvp, PAPER | {'normalization': 'layer'}, "^`normalization` must be 'batch' if `architecture` is"),
     (flows.real_nvp, PAPER | {'log_scale_bound': 3.0}, "^`log_scale_bound` must be 2.0 if `architecture` is 'paper'"),
-    (flows.real_nvp, PAPER | {'blocks': 0}, r'^`blocks` must be an integer from 1 to 256\. Got: 0\.$'),
+    (flows.real_nvp, PAPER | {'blocks': 0}, "^`blocks` must be at least 1 if `architecture` is 'paper'"),
     (flows.real_nvp, {'image_shape': (1, 1, 3), 'scales': 1}, '^`image_shape` must have height and width divisible by'),
     (flows.jet, {'width': 6, 'conditioner': 'transformer'}, '^`width` must be a multiple of the number of heads, 4'),
     (flows.jet, {'image_shape': (1, 1, 3), 'patch_size': 1}, '^`image_shape` must be of more than one pixel'),
     (flows.jet, {'coupling': 'additive', 'log_scale_bound': 1.0}, "^`log_scale_bound` must be 2.0 if .* 'additive'"),
-    (flows.dcgan, {'channels': (1,) * 17}, r'^`channels` must be at most 16 integers\. Got: 17\.$'),
+    (flows.dcgan, {'channels': (1,) * 17}, r'^`channels` must be 1 to 16 integers from 1 to 65536\. Got: '),
     (flows.nice, {'hidden_units': 65_536, 'couplings': 256}, 'weights must fit into'),
     (flows.real_nvp, {'channels': 65_536}, 'weights must fit into'),
     (flows.dcgan, {'channels': (65_536, 65_536)}, 'weights must fit into'),
@@ -138,3 +140,9 @@ PAPER = {'architecture': 'paper'}
 def test_arguments_that_do_not_fit_each_other_or_the_machine_are_refused(build, arguments, message):
   with pytest.raises(UsageError if 'image_shape' not in message else ValueError, match=message):
     build(**{'image_shape': SHAPE} | arguments)
+
+
+def test_names_and_limits_that_are_checked_without_tensorflow_are_those_of_their_owners():
+  assert set(settings.PRIOR_NAMES) == set(flows.PRIORS)
+  assert set(settings.NORMALIZATION_NAMES) == set(NORMALIZATIONS)
+  assert settings.MOST_BINS == HistogramLogit.MOST_BINS

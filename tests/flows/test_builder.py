@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -44,6 +46,30 @@ def test_what_a_builder_was_given_is_repeated():
     builder(lambda image_shape, *, dtype='float32': flow())  # Keras could not load it.
   with pytest.raises(ValueError, match=r"`generator` must come from a function decorated with `builder`\. Got: 'flow'"):
     flow(2.0).with_dtype('float64')
+
+
+def test_traits_are_computed_from_the_arguments():
+  assert flows.nice.traits(components=3).components == 3 and flows.nice.traits().components == 1
+  assert not flows.nice.traits(condition_networks=False).sees_condition
+  assert flows.nice.traits(normalization='scalar_batch').has_batch_norm and not flows.nice.traits().has_batch_norm
+  assert flows.real_nvp.traits().has_batch_norm
+  without = {'normalization': 'layer'}
+  assert not flows.real_nvp.traits(**without).has_batch_norm
+  assert flows.real_nvp.traits(**without, batch_norm_between=True).has_batch_norm
+  of_pixels = {'histogram_bins': 8, 'histogram_networks': 1}
+  assert flows.jet.traits(**of_pixels) == dataclasses.replace(
+    flows.jet.traits(), has_histograms=True, logits_see_condition=True
+  )
+  assert not flows.jet.traits(**of_pixels, condition_networks=False).logits_see_condition
+  assert flows.dcgan.traits() == flows.Traits(noise_like_images=False, computed_whole=True)
+  assert flows.nice(SHAPE, couplings=2, hidden_units=4, components=3).traits == flows.nice.traits(components=3)
+
+  @builder(components=lambda arguments: arguments.clusters, paper='mnist')
+  def build(image_shape, *, clusters=2, dtype='float32', name='flow'):
+    return flow(1.0, name, dtype)
+
+  assert build.traits(clusters=5) == flows.Traits(components=5, paper='mnist')
+  assert build(SHAPE).traits == flows.Traits(components=2, paper='mnist')
 
 
 def test_what_a_builder_returns_is_checked():

@@ -70,7 +70,7 @@ def test_wrong_flows_and_images_are_refused():
   with pytest.raises(ValueError, match='`flow` must be a flow with `histogram_bins`'):
     flows.fit_histograms(None, images)
   for wrong, said in (
-    ({'histogram_bins': 1}, '`histogram_bins` must be 0, or at least 2'),
+    ({'histogram_bins': 1}, '`histogram_bins` must be 0 or an integer from 2 to 1024'),
     ({'histogram_bins': 5000}, '`histogram_bins` must be '),
     ({'histogram_networks': 1}, '`histogram_networks` must be 0 without `histogram_bins`'),
     (
@@ -125,7 +125,7 @@ def test_a_training_fits_them_once():
   config = make_config({'nice.histogram_bins': 16, 'nice.components': 2})
   dataset = data.load('digits')
   state = make_state(config, dataset.image_shape)
-  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, None))
+  initialize_from_data(state, TrainingImages(config, dataset, dataset.train))
   [first], [second] = map(histogram_logits, (state.generator, state.ema))
   np.testing.assert_array_equal(first.histograms, second.histograms)
   # Seventeen levels share sixteen bins, so the first bin holds all black pixels and some of level 1.
@@ -141,6 +141,6 @@ def test_each_image_counts_at_most_once_and_few_are_in_memory(values, images, mo
   config, dataset, counted = make_config({'nice.histogram_bins': 4}), data.load('digits'), []
   monkeypatch.setattr('flowgan_tf.training.initialization._VALUES', values)
   monkeypatch.setattr(bijectors.HistogramLogit, 'fit', lambda _, found, inverse: counted.append(len(found)))
-  start = TrainingImages(config, dataset, dataset.train, None)
+  start = TrainingImages(config, dataset, dataset.train)
   initialize_from_data(make_state(config, dataset.image_shape), start)
   assert counted == [images]

@@ -9,7 +9,7 @@ import scipy.stats
 import tensorflow as tf
 
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.data.conditions import Condition
+from flowgan_tf.data import conditions
 from flowgan_tf.metrics.conditional import class_distances, consistency, label_agreement, psnr, sample_spread, ssim
 
 
@@ -111,11 +111,11 @@ def test_samples_reduced_again_are_compared_with_their_conditions(rng):
   samples = rng.random((6, 4, 6, 2)).astype(np.float32)
   shape = samples.shape[1:]
   smaller = samples.reshape(6, 2, 2, 3, 2, 2).mean(axis=(2, 4))
-  low = Condition('low_resolution:2', 256, shape, shape=(2, 3, 2))
+  low = conditions.LowResolution('low_resolution:2', 256, shape, shape=(2, 3, 2))
   assert consistency(samples, smaller + 0.01, low.reduce) == pytest.approx(40, abs=1e-3)
   # What the mask hides does not count, and neither does what samples show there.
   known = np.where(np.arange(4)[:, np.newaxis, np.newaxis] < 2, samples + 0.01, 0)
-  masked = Condition('mask:half', 256, shape, shape=shape)
+  masked = conditions.UpperHalf('mask:half', 256, shape, shape=shape)
   assert consistency(samples, known.astype(np.float32), masked.reduce) == pytest.approx(40, abs=1e-3)
 
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import runpy
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -57,6 +58,7 @@ def untouched() -> Iterator[None]:
   kept = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
   handler = absl_logging.get_absl_handler()
   level, documentation = handler.level, sys.modules['__main__'].__doc__
+  on_ctrl_c = signal.getsignal(signal.SIGINT)
   for name in PROGRAMS:
     sys.modules.pop(f'flowgan_tf.programs.{name}', None)
     vars(programs).pop(name, None)  # Where `from flowgan_tf.programs import train` looks first.
@@ -70,6 +72,7 @@ def untouched() -> Iterator[None]:
       logger.setLevel(logger_level)
     handler.setLevel(level)
     sys.modules['__main__'].__doc__ = documentation
+    signal.signal(signal.SIGINT, on_ctrl_c)
 
 
 def flag_names(program: str) -> list[str]:

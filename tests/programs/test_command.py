@@ -156,6 +156,8 @@ def test_help_and_refusals_do_without_tensorflow(tmp_path):
     ('analyze', workdir, '--what=critic', '--other=pretrained:mnits'): '--other: pretrained:mnits: no such flow; did',
     ('analyze', workdir, '--what=critic', f'--other={tmp_path}'): f'--other: {tmp_path}: holds no config.json',
     ('export', tmp_path): f'{tmp_path}: holds no config.json, so it is not the folder of a training',
+    ('train', '--config.nice.hidden_units=-1'): '--config.nice.hidden_units must be an integer from 1 to 65536.',
+    ('train', '--config.dense_critic.hidden_units=(0,)'): 'must be 1 to 256 integers from 1 to 65536. Got: (0,).',
     ('train', f'--init_from={tmp_path}'): f'--init_from: {tmp_path}: holds no config.json',
     ('evaluate', workdir, '--samples=0', '--scorer=resnet'): '--scorer must be left out, as it has no effect',
     ('evaluate', f'{workdir}n'): f'runn: no such folder; expected the folder of a training; did you mean {workdir}?',
@@ -217,18 +219,6 @@ def test_float32_products_are_float32(tmp_path):
     assert not setting.tensor_float_32_execution_enabled()
   finally:
     setting.enable_tensor_float_32_execution(kept)
-
-
-@pytest.mark.slow
-def test_tensorflow_is_loaded_without_what_only_plots_and_clusters_need():
-  program = """import sys
-from flowgan_tf.programs import command
-command.load_tensorflow()
-print({'matplotlib', 'sklearn'} & set(sys.modules))
-import matplotlib.figure, sklearn.cluster
-"""
-  done = processes.run([sys.executable, '-c', program], cwd=CHECKOUT)
-  assert (done.returncode, done.stdout) == (0, 'set()\n'), done.stderr
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 
 from flowgan_tf.configs import digits
 from flowgan_tf.programs import command, options
+from flowgan_tf.runs.config import declared
 from flowgan_tf.runs.folder import Description, write_description
 from tests.programs.conftest import assert_one_line, call, parsed_config
 from tests.tiny import FACTS
@@ -216,3 +217,9 @@ def test_paths_may_begin_at_home(name, tmp_path, monkeypatch):
   monkeypatch.setattr(command, '_PATHS', [name])
   assert command._parse(['program', f'--{name}=~/a b']) == ['program']
   assert values[name].value == f'{tmp_path}/a b'
+
+
+def test_the_full_help_says_what_each_setting_means():
+  said = ''.join(call('train', '--helpfull').out.split())  # It breaks lines also at hyphens.
+  for name, (_, setting) in declared().items():
+    assert f'--{"[no]" * (setting.kind is bool)}config.{name}:{"".join(setting.description.split())}' in said, name

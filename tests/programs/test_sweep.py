@@ -133,8 +133,10 @@ def test_runs_that_have_begun_do_not_need_the_run_that_they_started_from(finishe
     (['--seeds=0.5'], '--seeds must be different integers from 0 to 2147483647. Got: 0.5.'),
     (['--config.seed=1'], '--seed must be left out, because sweep sets it. Got: 1.'),
     (['--generator=dcgan'], '--lambdas must be 0 for a generator without a likelihood, dcgan. Got: 0.01,0.1,1.'),
-    (['--generator=dcgan', '--lambdas=0', '--config.critic_sees=noise'], '--config.critic_sees must be without noise'),
-    (['--lambdas=inf,0', '--config.dcgan_critic.channels=()'], '--config.dcgan_critic.channels must be one or '),
+    (
+      ['--lambdas=inf,0', '--config.dcgan_critic.channels=()'],
+      '--config.dcgan_critic.channels must be 1 to 16 integers',
+    ),
     (['--what=outliers', '--other_dataset=digits'], '--other_dataset must be a data set that'),
     (['--what=outliers', '--generator=dcgan', '--lambdas=0'], '--what must not contain outliers, which needs'),
     (

@@ -58,7 +58,7 @@ def test_curves_of_conditional_runs(monkeypatch):
   assert [name for _, name in drawn] == ['class accuracy (%)', 'label as asked (%)', 'consistency (dB)']
   (series, _), (shares, _), (images, _) = drawn
   steps, values = series['MLE (given label)']
-  assert steps == [0, 5] and list(values) == [90, 90] and shares['MLE (given label)'][1][0] == 80
+  assert list(steps) == [0, 5] and list(values) == [90, 90] and shares['MLE (given label)'][1][0] == 80
   assert [list(values) for _, values in images.values()] == [[30.5, 30.5]] and 'MLE (given mask:half)' in images
   caption = figures.learning_curves(runs, 'nats').caption
   assert 'for MLE (given mask:half) it is the mean of -log p(x | c), which cannot be compared with -log p(x)' in caption
@@ -70,14 +70,17 @@ def test_numbers_of_terms_have_curves(monkeypatch):
   drawn = []
   score_curves = plots.score_curves
   monkeypatch.setattr(plots, 'score_curves', lambda *arguments: drawn.append(arguments) or score_curves(*arguments))
-  ours = {'kind': 'train', 'seconds': 1.0, 'nll': 1.0, 'loss': 2.0, 'learning_rate': 1e-3}
-  run = summary('mle', metrics=[ours | {'step': s, 'bright': value} for s, value in ((1, 0.5), (3, None), (5, 0.25))])
-  assert figures.term_curves([run]) == []
-  run.config.terms = ('my_parts:Bright',)
-  [figure] = figures.term_curves([run])
-  [(series, name)] = drawn
-  np.testing.assert_array_equal(series['MLE'], [[1, 3, 5], [0.5, np.nan, 0.25]])
-  assert name == 'bright' and figure.caption == 'bright, a number of a term, during training.'
+  rest = {'kind': 'train', 'seconds': 1.0, 'nll': 1.0, 'critic_gap': 3.0, 'loss': 2.0, 'learning_rate': 1e-3}
+  plain = [rest | {'step': s, 'bright': value} for s, value in ((1, 0.5), (3, None), (5, 0.25))]
+  declared = [rest | {'step': s, 'class_loss': value} for s, value in ((1, 0.75), (3, 0.5))]
+  runs = [summary('mle', metrics=plain), summary('hybrid', metrics=declared)]
+  captions = [figure.caption for figure in figures.term_curves(runs)]
+  assert [axis for _, axis in drawn] == ['class loss (nats)', 'bright']
+  (of_labels, _), (of_others, _) = drawn
+  np.testing.assert_array_equal(of_others['MLE'], [[1, 3, 5], [0.5, np.nan, 0.25]])
+  np.testing.assert_array_equal(of_labels['Hybrid λ = 0.1'], [[1, 3], [0.75, 0.5]])
+  assert captions[0].startswith('Mean of -log p(y | x)') and captions[1].startswith('bright, a number of a term')
+  assert figures.term_curves([summary('mle', metrics=METRICS)]) == []
 
 
 def test_score_curves_need_a_score_that_all_have(runs):

@@ -12,6 +12,7 @@ from flowgan_tf.base.errors import UsageError
 from flowgan_tf.flows import GENERATORS
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.runs.config import (
+  declared,
   default_config,
   idle,
   run_identity,
@@ -59,6 +60,14 @@ from tests.tiny import make_config
     ('lambda', [0.1], 'a number.'),
     ('init_from', None, 'a text.'),
     ('dcgan.channels', 8, 'a tuple.'),
+    # Generators and critics, also those that are not used.
+    ('nice.hidden_units', 0, 'an integer from 1 to 65536.'),
+    ('nice.prior', 'cauchy', 'one of logistic, normal.'),
+    ('real_nvp.alpha', 0.5, 'a finite number from 0 to 0.499.'),
+    ('jet.histogram_bins', 1, '0 or an integer from 2 to 1024.'),
+    ('vectors.coupling', 'linear', 'one of additive, affine, spline.'),
+    ('dcgan.channels', (4, 0), '1 to 16 integers from 1 to 65536.'),
+    ('dense_critic.hidden_units', (), '1 to 256 integers from 1 to 65536.'),
     ('final_lambda', math.inf, '0 or a finite number from 1.2e-38 to '),
     # It would be 0 in float32, and learn nothing.
     ('optimizer.learning_rate', 1e-40, '0 or a finite number from 1.2e-38 to '),
@@ -127,6 +136,15 @@ def test_blocks_are_the_builders_arguments():
       parameters = [*inspect.signature(build).parameters.values()][1:]
       others = {'dtype', 'name', 'classes', 'condition_shape'}
       assert default_config()[name].to_dict() == {p.name: p.default for p in parameters if p.name not in others}
+
+
+def test_each_setting_says_what_it_means_and_which_values_it_may_have():
+  for name, (_, setting) in declared().items():
+    assert setting.description.endswith('.') and 'The argument' not in setting.description, name
+    has_range = setting.must is not None or (setting.minimum is not None and setting.maximum is not None)
+    assert has_range or setting.kind not in (int, float), name
+    assert setting.values, name
+  assert len(declared()) == len(list(settings(default_config()))) > 100
 
 
 def test_what_has_no_effect_has_a_reason():

@@ -37,7 +37,7 @@ def test_a_new_folder_holds_a_description(tmp_path, config, dataset):
 
 def test_the_condition_is_kept_and_may_not_change(run, tmp_path, config, dataset):
   config.condition = 'low_resolution:2'
-  dataset = dataclasses.replace(dataset, given=config.condition)
+  dataset = dataclasses.replace(dataset, condition_kind=config.condition)
   with pytest.raises(UsageError, match=r'holds a run with another configuration \(condition  -> low_resolution:2\)'):
     open_workdir(run[0], config, dataset)
   workdir = open_workdir(tmp_path / 'conditional', config, dataset)
@@ -58,6 +58,18 @@ def test_rollbacks_are_counted_and_a_run_that_resumes_keeps_what_it_knows(run, c
   found = read_description(workdir)
   assert (found.config.steps, found.init, found.rollbacks) == (77, {'run': 'first', 'step': 3}, 2)
   assert found.class_names == ['a', 'b']
+
+
+def test_a_run_with_a_setting_that_went_away_is_read_and_goes_on_only_without_it(run, config, dataset):
+  workdir, _ = run
+  for value, goes_on in ((False, True), (True, False)):
+    edit_record(workdir / 'config.json', lambda record, value=value: record['config'].update(spread_labels=value))
+    assert 'spread_labels' not in load_run(workdir).config
+    if goes_on:
+      open_workdir(workdir, config, dataset)
+    else:
+      with pytest.raises(UsageError, match=r'was trained with spread_labels True, which this version cannot train on'):
+        open_workdir(workdir, config, dataset)
 
 
 def test_a_file_that_was_not_written_so_or_is_of_another_version_is_one_line(run, config, dataset):
@@ -114,6 +126,19 @@ def test_maximum_likelihood_can_be_prolonged_with_the_schedule_of_a_critic(run, 
   config.update_from_flattened_dict(setting | {'objective': 'mle'})
   write_description(workdir, read_description(workdir)._replace(config=config))
   config.steps += 1
+  assert open_workdir(workdir, config, dataset) == workdir
+
+
+def test_a_run_with_a_setting_that_has_gone_loads_and_goes_on_if_it_had_no_effect(run, config, dataset):
+  workdir, _ = run
+  for value in ('logits', 'pixels'):
+    edit_record(workdir / 'config.json', lambda record, value=value: record['config'].update(critic_sees=value))
+    assert 'critic_sees' not in load_run(workdir).config
+    if value == 'logits':
+      with pytest.raises(
+        UsageError, match=r"was trained with critic_sees 'logits', which this version cannot train on"
+      ):
+        open_workdir(workdir, config, dataset)
   assert open_workdir(workdir, config, dataset) == workdir
 
 

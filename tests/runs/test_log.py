@@ -56,14 +56,15 @@ def test_the_line_of_a_conditional_training_is_one_line(tmp_path, capsys):
   assert read_metrics(tmp_path)[0]['label_shares'] == [0.9, None]
 
 
-def test_progress_shows_the_losses_of_the_newest_step(tmp_path):
-  log = RunLog(tmp_path, 2, 4)
-  [task] = progress._open
-  log.advance({'loss': tf.constant(1.0), 'nll': tf.constant(-1234.56), 'critic_gap': tf.constant(math.nan)})
-  said = str(task)
-  assert said.startswith('training: 3 of 4 steps, ') and said.endswith(' s so far, nll -1,234.6, critic_gap nan')
-  log.close()
-  assert progress._open == []
+def test_progress_shows_the_losses_of_the_newest_step(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(progress, '_INTERVAL', 0.0)
+  with progress.Task(''):
+    log = RunLog(tmp_path, 2, 4)
+    monkeypatch.setattr(progress, '_last_line', -math.inf)
+    log.advance({'loss': tf.constant(1.0), 'nll': tf.constant(-1234.56), 'critic_gap': tf.constant(math.nan)})
+    log.close()
+  said = capsys.readouterr().err.splitlines()[-1]
+  assert said.startswith('training: 3 of 4 steps, ') and said.endswith(', critic_gap nan, nll -1,234.6')
 
 
 def logged(folder, steps, start=0, first=0.0):

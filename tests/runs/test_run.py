@@ -40,7 +40,7 @@ def test_a_run_and_its_data_are_loaded(run, config, dataset, images):
 def test_a_conditional_run_is_loaded_with_its_condition(config, dataset, tmp_path, kind, arguments):
   config.condition = kind
   train = dataclasses.replace(dataset.train, labels=np.arange(len(dataset.train)) % 2)
-  dataset = dataclasses.replace(dataset, train=train, num_classes=2, given=kind)
+  dataset = dataclasses.replace(dataset, train=train, num_classes=2, condition_kind=kind)
   workdir = open_workdir(tmp_path / 'run', config, dataset)
   state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
   state.ema.trainable_variables[0].assign_add(state.ema.trainable_variables[0] + 1)
@@ -88,7 +88,12 @@ def test_what_is_no_run(tmp_path):
   [
     (make_generator, {'nice.hidden_units': 65_536, 'nice.hidden_layers': 256}, (4, 4, 1), "`generator` 'nice' does "),
     (make_generator, {'nice.couplings': 1}, (4, 4, 1), '`nice.couplings` must be an integer from 2 to 256. Got: 1.'),
-    (make_generator, {'generator': 'jet', 'jet.patch_size': 10**400}, (4, 4, 1), '`jet.patch_size` must be a divisor'),
+    (
+      make_generator,
+      {'generator': 'jet', 'jet.patch_size': 10**400},
+      (4, 4, 1),
+      '`jet.patch_size` must be an integer from 1 to 4096',
+    ),
     (make_generator, {'generator': 'real_nvp'}, (7, 7, 1), "`generator` 'real_nvp' does not fit: `image_shape` must "),
     (of_classes, {'nice.components': 3}, (4, 4, 1), '`nice.components` must be 1 or a multiple of the 2 classes'),
     (
@@ -98,7 +103,7 @@ def test_what_is_no_run(tmp_path):
       "`real_nvp.architecture` must be 'preactivation' if the networks see a condition",
     ),
     (make_critic, {'dcgan_critic.channels': (65_536, 65_536)}, (4, 4, 1), "`critic` 'dcgan_critic' does not fit"),
-    (make_critic, {'dcgan_critic.channels': (10**9,)}, (4, 4, 1), '`dcgan_critic.channels` must be one or more'),
+    (make_critic, {'dcgan_critic.channels': (10**9,)}, (4, 4, 1), '`dcgan_critic.channels` must be 1 to 16 integers'),
   ],
 )
 def test_what_cannot_be_built_names_its_setting_before_it_is_built(make, settings, image_shape, named):

@@ -62,7 +62,7 @@ def conditional(subject, monkeypatch):
       part = getattr(subject.dataset, name)
       vectors = np.random.default_rng(2).normal(size=(len(part), 3)).astype(np.float32)
       parts[name] = dataclasses.replace(part, labels=part.labels.copy(), conditions=vectors)
-    dataset = dataclasses.replace(subject.dataset, given=kind, **parts)
+    dataset = dataclasses.replace(subject.dataset, condition_kind=kind, **parts)
     monkeypatch.setattr('flowgan_tf.runs.run.load_data', lambda run: dataset)
     run = dataclasses.replace(subject.run, config=config, generator=generator or flow_given(kind))
     return Subject(run, label)
@@ -77,7 +77,7 @@ def test_without_a_label_densities_are_of_the_mixture_of_classes(conditional):
   assert np.abs(of_classes[0] - of_classes[1]).max() > 0.1
   expected = np.logaddexp(of_classes[0] + np.log(0.75), of_classes[1] + np.log(0.25))
   np.testing.assert_allclose(subject.log_prob(images), expected, rtol=1e-5)
-  assert subject.batch('test', of_density=True)[1] is None and subject.given == 'all classes'
+  assert subject.batch('test', of_density=True)[1] is None and subject.condition_title == 'all classes'
   np.testing.assert_array_equal(subject.batch('test', 5, 1)[1], subject.split('test', 5, 1).labels)
 
 
@@ -87,7 +87,7 @@ def test_a_label_selects_images_densities_and_samples(conditional):
   levels = test.images[test.labels == 1]
   np.testing.assert_array_equal(subject.split('test').images, levels)
   images = subject.images('test', 5, 2)
-  assert subject.given == 'class 1' and 5 == len(images) < len(levels) < len(test)
+  assert subject.condition_title == 'class 1' and 5 == len(images) < len(levels) < len(test)
   expected = flow.given(1).log_prob(images)
   for given in (None, subject.batch('test', 5, 2, of_density=True)[1]):
     np.testing.assert_allclose(subject.log_prob(images, given), expected, rtol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowgan_tf.data import Batch, Condition
+from flowgan_tf.data import Batch, conditions
 from flowgan_tf.flows import Flow
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives import DIVERGENCES
@@ -62,7 +62,7 @@ def test_images_and_samples_come_with_their_own_label(seen, settings):
   """A new flow makes images as bright as their class says, so that a shuffle would be noticed."""
   config = make_config({'condition': 'label', 'nice.condition_networks': False, 'nice.components': CLASSES} | settings)
   objective = make_objective(config)
-  condition = Condition('label', 256, IMAGE_SHAPE, classes=CLASSES)
+  condition = conditions.Label('label', 256, IMAGE_SHAPE, classes=CLASSES)
   state = TrainState(config, IMAGE_SHAPE, objective, condition=condition)
   means = np.array([-4.0, 0.0, 4.0])[:, None, None, None] * np.ones((CLASSES, *IMAGE_SHAPE))
   state.generator.distribution.means.assign(means.astype(np.float32))
@@ -86,7 +86,9 @@ def test_images_and_samples_come_with_their_own_label(seen, settings):
 def test_samples_that_do_not_keep_to_their_conditions_have_a_larger_loss(kind):
   config = make_config({'condition': kind, 'objective': 'hybrid', 'consistency_weight': 7.0})
   objective = make_objective(config)
-  condition = Condition(kind, 256, IMAGE_SHAPE, shape=(2, 2, 1) if kind == 'low_resolution:2' else IMAGE_SHAPE)
+  condition = conditions.kind_of(kind)(
+    kind, 256, IMAGE_SHAPE, shape=(2, 2, 1) if kind == 'low_resolution:2' else IMAGE_SHAPE
+  )
   state = TrainState(config, IMAGE_SHAPE, objective, condition=condition)
   step = TrainStep(state, objective, config)
   rng, found = np.random.default_rng(0), {}

@@ -7,7 +7,6 @@ from scipy.special import softmax
 
 from flowgan_tf import data
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.data import labels as few_labels
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config, validate
 from flowgan_tf.runs.run import data_of
@@ -25,7 +24,7 @@ def of(labelled=0, class_weight=0.0, pseudo_labels=False, condition_networks=Tru
   config.batch_size, config.jit = 12, False
   dataset = data_of(config)
   state = TrainState(config, dataset.image_shape, make_objective(config), None, dataset.condition)
-  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, dataset.train.labels))
+  initialize_from_data(state, TrainingImages(config, dataset, dataset.train))
   for i, variable in enumerate(state.generator.trainable_variables):
     variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, (0, i)))
   images = data.dequantize(dataset.train.images[:12], dataset.levels, 0)
@@ -71,28 +70,11 @@ def test_probabilities_of_classes_are_shares_of_the_labels_that_are_given():
   dataset = data_of(config)
   state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
   given = np.repeat([*range(10), -1], 5)
-  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, given))
+  few = data.Split(dataset.train.images[: len(given)], given)
+  initialize_from_data(state, TrainingImages(config, dataset, few))
   np.testing.assert_allclose(state.generator.class_probs, np.full(10, 0.1), rtol=1e-6)
-  initialize_from_data(state, TrainingImages(config, dataset, dataset.train, dataset.train.labels))
+  initialize_from_data(state, TrainingImages(config, dataset, dataset.train))
   np.testing.assert_allclose(state.ema.class_probs, np.bincount(dataset.train.labels) / 1437, rtol=1e-6)
-
-
-def test_labels_spread_to_neighbours(monkeypatch):
-  """On digits 100 labels reach 80 % of the other images, and 99 % of these labels are right."""
-  train = data.load('digits').train
-  few = data.hide_labels(train, 100, 10)
-  spread = data.spread_labels(few)
-  hidden = few.labels < 0
-  np.testing.assert_array_equal(spread.labels[~hidden], train.labels[~hidden])
-  reached = hidden & (spread.labels >= 0)
-  assert np.sum(reached) > 0.75 * np.sum(hidden) and np.mean(spread.labels[reached] == train.labels[reached]) > 0.98
-  np.testing.assert_array_equal(data.spread_labels(few).labels, spread.labels)
-  monkeypatch.setattr(few_labels, '_SPREAD_TO', 300)
-  part = data.spread_labels(few).labels
-  assert 150 < np.count_nonzero(part >= 0) <= 300 and (part[~hidden] == train.labels[~hidden]).all()
-  monkeypatch.setattr(few_labels, '_SPREAD_VALUES', 6400)
-  with pytest.raises(UsageError, match='labels that spread to other images; here they reach none'):
-    data.spread_labels(few)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +91,6 @@ def test_labels_spread_to_neighbours(monkeypatch):
       {'pseudo_labels': True, 'condition': 'vector', 'nice.components': 20},
       '`pseudo_labels` must be False unless `condition` is',
     ),
-    ({'spread_labels': True, 'condition': 'label'}, '`spread_labels` must be False without `labelled`'),
     (
       {'consistency_weight': 1.0, 'condition': 'label'},
       '`consistency_weight` must be 0 unless `condition` is computed',
@@ -139,5 +120,5 @@ def test_hidden_labels_do_not_keep_bijectors_from_their_data():
   dataset = data_of(config)
   hidden = data.hide_labels(dataset.train, 100, 10)
   state = TrainState(config, dataset.image_shape, make_objective(config), condition=dataset.condition)
-  initialize_from_data(state, TrainingImages(config, dataset, hidden, hidden.labels))
+  initialize_from_data(state, TrainingImages(config, dataset, hidden))
   assert not any(part.is_new for part in state.ema.submodules if hasattr(part, 'is_new'))

@@ -1,6 +1,5 @@
 """The loop around steps and evaluations, mostly with stubs of both."""
 
-import dataclasses
 import itertools
 import math
 import os
@@ -149,25 +148,18 @@ def test_images_come_in_the_order_of_the_seed_mirrored_and_moved(stubbed, config
   assert (found['seed'], found['flip'], found['shift'], found['start']) == (5, True, 2, 0)
 
 
-def test_a_training_sees_the_labels_that_are_given_or_have_spread(stubbed, tmp_path, monkeypatch):
-  """Four of 32 labels are given, two of each class; here they spread as the first class alone."""
+def test_a_training_sees_the_labels_that_are_given(stubbed, tmp_path, monkeypatch):
+  """Four of 32 labels are given, two of each class."""
   settings = {'condition': 'label', 'labelled': 4, 'nice.components': 2, 'nice.condition_networks': False}
-  config = make_config(settings, objective='mle', cache_dir=str(tmp_path / 'cache'))
-  config.dataset = write_images(tmp_path / 'images.npz', labels=True)
-  dataset, seen, of_start = loop.data_of(config), [], []
+  config = make_config(settings, objective='mle', dataset=write_images(tmp_path / 'images.npz', labels=True))
+  dataset, of_start = loop.data_of(config), []
   monkeypatch.setattr(loop, 'initialize_from_data', lambda state, start: of_start.append(start.labels))
-  monkeypatch.setattr(
-    loop.data, 'spread_labels', lambda split: dataclasses.replace(split, labels=np.maximum(split.labels, 0))
-  )
-  for config.spread_labels in (False, True):
-    state, folder = make_state(config, condition=dataset.condition), tmp_path / str(config.spread_labels)
-    made = loop._Loop(config, make_objective(config), dataset, state, SINGLE, folder, False)
-    seen.append(made._train.labels)
-  labels, (given, spread) = dataset.train.labels, seen
+  state = make_state(config, condition=dataset.condition)
+  made = loop._Loop(config, make_objective(config), dataset, state, SINGLE, tmp_path / 'run', False)
+  labels, given = dataset.train.labels, made._train.labels
   np.testing.assert_array_equal(np.bincount(labels[given >= 0]), [2, 2])
   np.testing.assert_array_equal(given[given >= 0], labels[given >= 0])
-  np.testing.assert_array_equal(spread, np.maximum(given, 0))
-  np.testing.assert_array_equal(of_start, [given, given])  # What the probabilities of the classes are shares of.
+  np.testing.assert_array_equal(of_start, [given])  # What the probabilities of the classes are shares of.
 
 
 def test_what_is_logged_when(stubbed, config, tmp_path, monkeypatch):
@@ -272,26 +264,6 @@ def test_a_longer_training_keeps_the_best_value_of_its_old_end(stubbed, config, 
   assert train(config, tmp_path)
   assert [record['step'] for record in validations(tmp_path)] == [2, 3, 4]
   assert load_run(tmp_path, 'best_nll').step == 3
-
-
-@pytest.mark.slow
-def test_labels_spread_once(stubbed, tmp_path, monkeypatch):
-  settings = {'condition': 'label', 'labelled': 100, 'spread_labels': True, 'cache_dir': str(tmp_path / 'cache')}
-  config = make_config(settings, objective='mle', steps=1)
-  config.nice.components, config.nice.condition_networks = 10, False
-  spread, batches, seen = mock.Mock(side_effect=loop.data.spread_labels), loop.data.training_batches, []
-  monkeypatch.setattr(loop.data, 'spread_labels', spread)
-  monkeypatch.setattr(
-    loop.data, 'training_batches', lambda split, *a, **k: (seen.append(split.labels), batches(split, *a, **k))[1]
-  )
-  assert train(config, tmp_path / 'run')
-  config.steps = 2
-  assert train(config, tmp_path / 'run')
-  np.testing.assert_array_equal(*seen)
-  assert 1000 < np.sum(seen[0] >= 0) < len(seen[0])
-  shutil.rmtree(tmp_path / 'cache')
-  assert train(config, tmp_path / 'run')  # It is finished, and needs no labels.
-  assert spread.call_count == 1
 
 
 @pytest.mark.parametrize(('part', 'log_every'), [('generator', 100), ('critic', 1)])

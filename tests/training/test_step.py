@@ -9,7 +9,7 @@ import tensorflow as tf
 from flowgan_tf import objectives
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import Batch
-from flowgan_tf.flows import fit_bijectors
+from flowgan_tf.flows import Flow, fit_bijectors
 from flowgan_tf.flows.histograms import histogram_logits, pixel_logit
 from flowgan_tf.networks import KerasModule
 from flowgan_tf.objectives.objective import make_objective
@@ -63,17 +63,13 @@ class PerImage(objectives.Term):
 def test_what_a_term_returns_of_images_is_checked(monkeypatch):
   config = make_config(objective='mle')
   step = TrainStep(make_state(config), objectives.Objective((PerImage(None, {}),)), config)
-  each, texts = r'return one real number for each image, of shape \(8,\)', 'name their numbers by texts'
-  for returned, expected, got in (
-    (lambda x: {'toy': tf.reduce_mean(x)}, each, r'toy as float32 of shape \(\)'),
-    (lambda x: {'toy': x[:, 0, 0]}, each, r'toy as float32 of shape \(8, 1\)'),
-    (lambda x: {'toy': tf.cast(x[:, 0, 0, 0], tf.complex64)}, each, r'toy as complex64 of shape \(8,\)'),
-    (lambda x: {'toy': 'a text'}, each, r'toy as string of shape \(\)'),
-    (lambda x: {5: x[:, 0, 0, 0]}, texts, r'numbers named \[5\]'),
-    (lambda x: x[:, 0, 0, 0], 'return numbers by name, a dict', '[^\n]*'),
+  for returned, got in (
+    (lambda x: {'toy': tf.reduce_mean(x)}, r'float32 of shape \(\)'),
+    (lambda x: {'toy': x[:, 0, 0]}, r'float32 of shape \(8, 1\)'),
+    (lambda x: {'toy': tf.cast(x[:, 0, 0, 0], tf.complex64)}, r'complex64 of shape \(8,\)'),
   ):
     monkeypatch.setattr(PerImage, 'returned', staticmethod(returned), raising=False)
-    said = rf"^`terms` must be terms that {expected}\. Got: 'PerImage, whose `of_images` returns {got}'\.$"
+    said = rf"return real numbers of shape \(8,\)\. Got: 'PerImage, whose `of_images` returns toy as {got}'\.$"
     with pytest.raises(UsageError, match=said):
       step(images_for(config))
 
@@ -182,7 +178,7 @@ def test_one_critic_update_shares_the_samples_of_the_flow():
   """As without sharing: the critic's update, on samples that are the flow's own, comes before the flow's."""
   config = make_config(objective='hybrid', critic_steps=1, reuse_batch=True)
   images = images_for(config)
-  with mock.patch.object(TrainStep, '_decode', autospec=True, side_effect=TrainStep._decode) as sample:
+  with mock.patch.object(Flow, 'decode', autospec=True, side_effect=Flow.decode) as sample:
     state, recorder, before = record(config, images, divergence='relativistic')
   assert sample.call_count == 1
   [(real, fake, _)], [(_, fake_outputs, real_outputs, _)] = recorder.critic_inputs, recorder.generator_inputs
@@ -277,6 +273,29 @@ def test_the_loss_counts_how_far_samples_are_from_their_noise(bins):
   metrics = step(images_for(config))
   weight = 6 / math.sqrt(2)
   np.testing.assert_allclose(metrics['loss'], metrics['generator_loss'] + weight * metrics['transport'], rtol=1e-5)
+
+
+class Moments(objectives.Term):
+  """The squared differences between the means, and between the standard deviations, of images and of samples."""
+
+  needs_samples = True
+
+  def loss(self, drawn):
+    moments = tf.reduce_mean, tf.math.reduce_std
+    loss = sum(tf.reduce_mean((of(drawn.images, axis=0) - of(drawn.samples, axis=0)) ** 2) for of in moments)
+    return loss, {'moments': loss}
+
+
+@pytest.mark.parametrize('objective', ['mle', 'hybrid'])
+def test_a_term_compares_samples_with_the_images_of_the_generators_update(objective):
+  config = make_config({'nice.initial_weights': 'paper'}, objective=objective, critic_steps=2)
+  state, images = make_state(config), images_for(config)
+  step = TrainStep(state, objectives.Objective((*make_objective(config).terms, Moments(None, {}))), config)
+  seed = stateless_seed(config.seed, Purpose.GENERATOR, tf.constant(0, tf.int64))
+  of_samples, of_images = state.generator.sample(8, seed=seed).numpy(), images.numpy()[-8:]
+  expected = np.mean((of_images.mean(axis=0) - of_samples.mean(axis=0)) ** 2)
+  expected += np.mean((of_images.std(axis=0) - of_samples.std(axis=0)) ** 2)
+  np.testing.assert_allclose(step(images)['moments'], expected, rtol=1e-4)
 
 
 def test_a_new_whitened_flow_costs_no_transport():

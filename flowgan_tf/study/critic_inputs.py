@@ -1,12 +1,12 @@
 """What a critic sees of an image: pixels, their logits, the noise from which a flow makes it, or several of these.
 
 A critic of pixels hardly notices what a likelihood weighs most: how dark a dark pixel is. In logits and in the noise of
-a flow, such differences are as large as others. A gradient penalty bounds the slopes of the critic in what it sees.
+a flow, such differences are as large as others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flowgan_tf.base.errors import check
@@ -27,43 +27,32 @@ def _logits(generator: Generator, images: tf.Tensor) -> tf.Tensor:
 
 
 #: Each maps a generator, which is given its condition, and images `[n, ...]` to values of the images' shape.
-SIGHTS: dict[str, Callable[[Generator, tf.Tensor], tf.Tensor]] = {
+INPUTS: dict[str, Callable[[Generator, tf.Tensor], tf.Tensor]] = {
   'pixels': lambda generator, images: images,
   'logits': _logits,
   'noise': lambda generator, images: tf.reshape(generator.encode(images), tf.shape(images)),
 }
 
 
-def parts_of(sees: str, setting: str = 'critic_sees') -> list[str]:
+def parts_of(sees: str) -> list[str]:
   """Returns the names that a text such as 'pixels+logits' joins.
 
   Raises:
-    UsageError: If one of them is not among `SIGHTS`, or there twice.
+    UsageError: If one of them is not among `INPUTS`, or there twice.
   """
   parts = sees.split('+')
-  expected = f'one or several of {", ".join(SIGHTS)}, with + between them'
-  check(setting, sees, expected, set(parts) <= SIGHTS.keys() and len(set(parts)) == len(parts))
+  expected = f'one or several of {", ".join(INPUTS)}, with + between them'
+  check('sights', sees, expected, set(parts) <= INPUTS.keys() and len(set(parts)) == len(parts))
   return parts
 
 
-def see(sees: str, generator: Generator, images: tf.Tensor) -> tf.Tensor:
+def critic_input(sees: str, generator: Generator, images: tf.Tensor) -> tf.Tensor:
   """Returns what a critic sees of images, with the parts as channels one behind the other: `[..., parts * channels]`.
 
   Args:
     sees: Parts, such as 'pixels+logits+noise'.
     generator: The flow that computes the noise.
-    images: Images `[n, height, width, channels]`, or rows of a table `[n, d]`.
+    images: Images `[n, height, width, channels]`.
   """
-  found = [SIGHTS[part](generator, images) for part in parts_of(sees)]
-  return found[0] if len(found) == 1 else tf.concat([tf.cast(part, images.dtype) for part in found], axis=-1)
-
-
-def seen_shape(sees: str, generator: Generator, image_shape: Sequence[int]) -> tuple[int, ...]:
-  """Returns the shape of what a critic sees of one image.
-
-  Raises:
-    UsageError: If the generator cannot compute the noise of an image.
-  """
-  parts = parts_of(sees)
-  check('critic_sees', sees, 'without noise, which only a flow has', 'noise' not in parts or generator.has_density)
-  return (*image_shape[:-1], len(parts) * image_shape[-1])
+  parts = [INPUTS[part](generator, images) for part in parts_of(sees)]
+  return tf.concat([tf.cast(part, images.dtype) for part in parts], axis=-1)

@@ -1,0 +1,54 @@
+"""The settings that several builders of flows share: a keyword says `alpha: Alpha = 1e-7`."""
+
+from typing import Annotated
+
+from flowgan_tf.base.settings import MOST_LAYERS, MOST_UNITS, Setting
+from flowgan_tf.flows.couplings import COUPLINGS
+
+# The names stand here for the programs, which check them before TensorFlow is loaded.
+PRIOR_NAMES = ('logistic', 'normal')
+NORMALIZATION_NAMES = ('batch', 'layer', 'scalar_batch', 'none')
+MOST_BINS = 1024
+
+# A single coupling would leave half of the pixels unchanged.
+Couplings = Annotated[int, Setting('Number of couplings.', 2, MOST_LAYERS)]
+CouplingName = Annotated[
+  str,
+  Setting(
+    'Kind of the couplings; see `AdditiveCoupling` (as in NICE), `AffineCoupling` and `SplineCoupling`.',
+    choices=COUPLINGS,
+  ),
+]
+HiddenUnits = Annotated[int, Setting("Units of each hidden layer of a coupling's network.", 1, MOST_UNITS)]
+HiddenLayers = Annotated[int, Setting("Hidden layers of a coupling's network.", 1, MOST_LAYERS)]
+LogScaleBound = Annotated[
+  float, Setting('Largest absolute log-scale of an affine coupling, in nats.', minimum=1e-30, maximum=1e30)
+]
+SplineBins = Annotated[int, Setting('Bins of each spline of a spline coupling.', 2, 256)]
+SplineBound = Annotated[float, Setting('Where these splines end on both sides of 0.', minimum=1e-3, maximum=10**6)]
+Prior = Annotated[str, Setting('Distribution of the noise.', choices=PRIOR_NAMES)]
+Components = Annotated[
+  int,
+  Setting(
+    'Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call '
+    '`initialize_prior` before the training.',
+    1,
+    1000,
+  ),
+]
+Alpha = Annotated[float, Setting('Alpha of the alpha-logit; 0.05 in Dinh et al. 2017.', minimum=0, maximum=0.499)]
+HistogramBins = Annotated[
+  int,
+  Setting(
+    "Bins of a histogram of each pixel's values, best the number of grey levels; 0 for none. With histograms, a "
+    '`HistogramLogit` takes the place of the alpha-logit; call `fit_histograms` before the training.',
+    must=(f'0 or an integer from 2 to {MOST_BINS}', lambda v: v == 0 or 2 <= v <= MOST_BINS),
+  ),
+]
+ConditionNetworks = Annotated[
+  bool,
+  Setting(
+    'Whether the networks of the couplings see the condition. If not, a label only chooses among the components of the '
+    'prior, which are divided among the classes, as in Izmailov et al. 2020.'
+  ),
+]

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import flowgan_tf as fg
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.checks.callables import Density
 from flowgan_tf.checks.finding import Report
 
@@ -92,3 +94,15 @@ def test_a_density_without_samples_is_checked_at_values():
   values = affine().sample(5)
   assert wrong(affine(sample=None), values) == set()
   assert 'log-determinant, differences' in wrong(affine(sample=None, log_det=lambda x: 2 * affine().log_det(x)), values)
+
+
+def test_the_functions_are_arguments_of_check():
+  functions = {name: getattr(affine(), name) for name in ('log_prob', 'sample', 'encode', 'decode', 'shape')}
+  report = fg.check(**functions)
+  assert report.sound and str(report).startswith('check') and 'The density: no mistake found by' in str(report)
+  with pytest.raises(TypeError, match='shape'):
+    fg.check(log_prob=functions['log_prob'])
+  with pytest.raises(UsageError, match=r'^`flow` must be left out'):
+    fg.check('flow', **functions)
+  with pytest.raises(UsageError, match=r'^`sample` must return 2000 samples of shape \(3,\)'):
+    fg.check(log_prob=functions['log_prob'], sample=functions['sample'], shape=(3,), images=affine(3).sample(8)[:, :2])

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 from flowgan_tf.base.lazy import lazy_exports
 
-__all__ = ['Finding', 'Report', 'check']
+__all__ = ['Density', 'Finding', 'Report', 'check']
 
 if TYPE_CHECKING:
+  from flowgan_tf.checks.callables import Density
   from flowgan_tf.checks.finding import Finding, Report
   from flowgan_tf.checks.verdict import check
 else:
-  _MODULES = {'finding': ['Finding', 'Report'], 'verdict': ['check']}
+  _MODULES = {'callables': ['Density'], 'finding': ['Finding', 'Report'], 'verdict': ['check']}
   __getattr__, __dir__ = lazy_exports(__name__, _MODULES)

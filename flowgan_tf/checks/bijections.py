@@ -22,13 +22,13 @@ from tensorflow_probability.python.bijectors.invert import _Invert
 from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import FactorOut
 from flowgan_tf.checks.finding import Finding
+from flowgan_tf.checks.rounding import ROUNDINGS, lost, per_value, root_eps, rounded, worst
 from flowgan_tf.checks.target import Target, rows_of
 from flowgan_tf.display.tables import listed
 
 _LARGEST = 4096  # dimensions of a Jacobian: its decomposition takes seconds, and the matrix 134 MB
 _BLOCK = 128  # rows of Jacobians in one backward pass
 _ROWS = 1024  # of all Jacobians together, if the first one has fewer
-_MANY = 30  # roundings that an error may be larger than the effect of one rounding
 
 
 class Part(NamedTuple):
@@ -139,29 +139,39 @@ def round_trips(part: Part) -> Iterator[Finding]:
   yield _round_trip(f'noise, image, noise in {dtype}', part.image, part.noise, part.start)
 
 
+def noise_round_trip(part: Part) -> Finding:
+  """Measures how many draws of the prior do not come back: noise may reach where no image comes from."""
+  name = f'noise of the prior that does not come back in {part.start.dtype.name}'
+  return lost(name, *_returned(part.image, part.noise, part.start))
+
+
 def _round_trip(name: str, there: Callable, back: Callable, values: tf.Tensor) -> Finding:
   """Compares values with where they come back to.
 
   Rounding errors grow on the way, by far more in a steep flow. So we allow the square root of the precision, and some
   times as much as a rounding of the values in the middle moves the result.
   """
+  return worst(name, *_returned(there, back, values))
+
+
+def _returned(there: Callable, back: Callable, values: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+  """Returns how far each value comes back from where it was, relative to `1 + |x|`, and how far it may."""
   middle = there(values)
   returned = np.asarray(back(middle), np.float64)
   moved = np.asarray(back(rounded(middle)), np.float64) - returned
   x = np.asarray(values, np.float64)
-  error = _per_value(np.abs(returned - x) / (1 + np.abs(x)))
-  allowed = root_eps(values.dtype) + _MANY * _per_value(np.abs(moved) / (1 + np.abs(x)))
-  return worst(name, error, allowed)
+  error = per_value(np.abs(returned - x) / (1 + np.abs(x)))
+  return error, root_eps(values.dtype.as_numpy_dtype) + ROUNDINGS * per_value(np.abs(moved) / (1 + np.abs(x)))
 
 
 def alone(part: Part) -> Finding:
   """Checks that the noise and log-determinant of a value do not depend on the rest of its batch."""
   first = part.rows(np.array([0]))
   together, by_itself = np.asarray(part.noise(part.values))[:1], np.asarray(first.noise(first.values))
-  error = _per_value(np.abs(together - by_itself) / (1 + np.abs(together)))
+  error = per_value(np.abs(together - by_itself) / (1 + np.abs(together)))
   error = error + np.abs(part.log_det(part.values)[:1] - first.log_det(first.values)) / _size(part.values)
   moved = np.abs(np.asarray(first.noise(rounded(first.values))) - by_itself) / (1 + np.abs(together))
-  return worst('alone and in a batch', error, root_eps(part.values.dtype) + _MANY * _per_value(moved))
+  return worst('alone and in a batch', error, root_eps(part.values.dtype.as_numpy_dtype) + ROUNDINGS * per_value(moved))
 
 
 def both_log_dets(part: Part) -> Finding:
@@ -171,10 +181,12 @@ def both_log_dets(part: Part) -> Finding:
     tf.identity(noise), event_ndims=noise.shape.rank - 1, **part.keywords
   )
   backward = part.log_det(part.values)
-  moved = np.abs(part.log_det(rounded(part.values)) - backward)
+  moved = np.abs(part.log_det(tf.constant(rounded(part.values))) - backward)
   error = np.abs(np.asarray(forward, np.float64) + backward)
   size = _size(part.values)
-  return worst('log-determinants, both ways', error, size * root_eps(part.values.dtype) + _MANY * moved)
+  return worst(
+    'log-determinants, both ways', error, size * root_eps(part.values.dtype.as_numpy_dtype) + ROUNDINGS * moved
+  )
 
 
 def log_determinant(part: Part) -> Finding:
@@ -250,31 +262,6 @@ def _faulty(part: Part) -> list[str]:
 
 def _is_finite(values: tf.Tensor) -> bool:
   return bool(tf.reduce_all(tf.math.is_finite(values)))
-
-
-def worst(name: str, error: np.ndarray, allowed: np.ndarray | float, **more: Any) -> Finding:
-  """Returns the finding about the largest error in relation to what is allowed; NaN is the worst."""
-  error, allowed = np.broadcast_arrays(np.atleast_1d(error), allowed)
-  ratio = np.where(np.isnan(error), np.inf, error / allowed)
-  i = int(ratio.argmax())
-  return Finding(
-    check=name, found=float(error[i]), allowed=float(allowed[i]), sound=bool(error[i] <= allowed[i]), **more
-  )
-
-
-def rounded(values: tf.Tensor) -> tf.Tensor:
-  """Moves values at random by up to one rounding."""
-  signs = np.random.default_rng(0).uniform(-1, 1, values.shape)
-  return values * tf.constant(1 + signs * np.finfo(values.dtype.as_numpy_dtype).eps, values.dtype)
-
-
-def root_eps(dtype: tf.DType) -> float:
-  """The square root of the precision of a type: what rounding errors rarely reach, and mistakes exceed."""
-  return float(np.sqrt(np.finfo(dtype.as_numpy_dtype).eps))
-
-
-def _per_value(array):
-  return array.reshape(len(array), -1).max(axis=1)
 
 
 def _size(values):

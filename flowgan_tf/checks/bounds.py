@@ -8,13 +8,13 @@ import tensorflow_probability as tfp
 
 from flowgan_tf.base.progress import Task
 from flowgan_tf.checks.finding import Finding
+from flowgan_tf.checks.grids import LEAST
 from flowgan_tf.checks.target import Target
 from flowgan_tf.metrics.annealing import Annealed, Annealing
 
 MOST_DIMENSIONS = 64  # In more, bounds of a trained flow are too far apart to say anything.
 _CHAINS, _TEMPERATURES = 48, 100
 _DRAWS = 2000  # which show where the density is
-LEAST = 0.01  # a mistake of one percent is 0.01 nats
 _ERRORS = 5  # standard errors that a mean weight may be above 1
 _KNOWN = 0.2  # relative standard error of a mean weight from which on it is not trusted
 _MARKOV = 1000  # By Markov's inequality, a mean weight is so many times too large with a probability of 1 in 1,000.

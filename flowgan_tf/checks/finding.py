@@ -13,7 +13,7 @@ _COLUMNS = (
   Column('where', 'where'),
   Column('verdict', 'verdict'),
 )
-_NOT_CHECKED = 'whether samples follow the density; round trips from other noise; sums over classes; rare NaN'
+_NOT_CHECKED = 'in more than three dimensions, how much of the mass each of separate modes has; rare NaN'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

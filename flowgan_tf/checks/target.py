@@ -55,6 +55,11 @@ class Target:
       check('flow', flow.batch_shape, 'a distribution with batch shape []', flow.batch_shape.rank == 0)
 
   @property
+  def variables(self) -> tuple[tf.Variable, ...]:
+    """The variables of what is checked."""
+    return self._flow.variables
+
+  @property
   def event_shape(self) -> Any:
     """The shape of one value; None for a bijector, which takes several."""
     return None if self.distribution is None else self.distribution.event_shape

@@ -15,6 +15,7 @@ from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.checks import densities, images
 from flowgan_tf.checks.bijections import check_bijector, target_part, wrong_shapes
+from flowgan_tf.checks.callables import Density
 from flowgan_tf.checks.finding import Finding, Report
 from flowgan_tf.checks.target import Target
 from flowgan_tf.data import dequantize
@@ -27,18 +28,25 @@ _SAMPLES = 256
 @clearing_caches()
 @np.errstate(invalid='ignore', over='ignore')  # Infinite densities are findings, not warnings.
 def check(
-  flow: tfp.distributions.Distribution | tfp.bijectors.Bijector,
+  flow: tfp.distributions.Distribution | tfp.bijectors.Bijector | None = None,
   images: np.ndarray | tf.Tensor | None = None,
   *,
   condition: Any = None,
   levels: int | None = None,
   seed: int = 0,
+  **functions: Any,
 ) -> Report:
   """Checks whether a log-likelihood is right, and names the bijector or the image that is wrong.
 
   It compares log-determinants with Jacobians by automatic differentiation, the two directions with each other, and
-  `log_prob` with prior and bijector and with float64. In up to three dimensions it integrates the density. It does not
-  compare samples with the density. docs/check.md lists all checks, what they allow, and what is not checked.
+  `log_prob` with prior and bijector and with float64, and samples with the density. In up to three dimensions it
+  integrates the density. docs/check.md lists all checks, what they allow, and what is not checked.
+
+  A density of any other library is given by functions of NumPy arrays instead:
+
+  ```python
+  fg.check(log_prob=log_prob, sample=sample, encode=encode, decode=decode, shape=(2,))
+  ```
 
   Args:
     flow: A flow; a distribution of TFP over one tensor of floats, with batch shape []; or a bijector.
@@ -48,6 +56,8 @@ def check(
       takes the most probable one by default.
     levels: Number of grey levels of the images, by default 256 for ints.
     seed: Non-negative seed of samples and noise.
+    **functions: In place of a flow, the fields of a `Density`: `log_prob`, `shape` and, if they are there, `sample`,
+      `encode`, `decode`, `log_det`, `prior` and `interval`.
 
   Returns:
     A `Report`. It prints as a table with a verdict. Its `sound` is False if a check failed. If it is True, there may
@@ -56,12 +66,18 @@ def check(
   Raises:
     UsageError: If `flow` is none of these, a bijector gets no floats, the values have another shape, or an argument is
       out of range.
+    TypeError: If a `Density` has no such field, or lacks `log_prob` or `shape`.
   """
   check_integer('seed', seed, 0)
   if levels is not None:
     check_integer('levels', levels, 2)
+  if functions:
+    check_argument('flow', flow, 'left out, as there are functions', flow is None)
+    check_argument('condition', condition, 'left out, as functions have their own', condition is None)
+    with Task('checking a density'):
+      return Report('The density', list(Density(**functions).findings(images, seed)))
   target = Target(flow, condition)
-  before = [(variable, variable.numpy()) for variable in flow.variables if not variable.trainable]
+  before = [(variable, variable.numpy()) for variable in target.variables if not variable.trainable]
   try:
     with Task(f'checking {target.name}'):
       return Report(target.name, _findings(target, images, levels, seed))

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 import flowgan_tf as fg
 from flowgan_tf.checks.bounds import bounds
-from flowgan_tf.checks.densities import integral
+from flowgan_tf.checks.grids import Grid
 from flowgan_tf.checks.images import check_values
 from flowgan_tf.checks.target import Target
 
@@ -314,7 +314,7 @@ def test_narrow_modes_are_not_called_wrong():
   """They lie between the points of a grid that reaches from one to the other."""
   modes = tfd.MultivariateNormalDiag([[-1.0] * 3, [1.0] * 3], scale_diag=[[0.01] * 3] * 2)
   report = fg.check(tfd.MixtureSameFamily(tfd.Categorical(probs=[0.5, 0.5]), modes))
-  assert report.sound and 'integral of the density: most samples lie between the points' in str(report)
+  assert report.sound and 'samples in cells, integral: the grid is too coarse' in str(report)
   # This check says nothing, so it does not count.
   passed = str(report).count('passed')
   assert passed > 1 and f': no mistake found by {passed} checks.\nNot checked: ' in str(report)
@@ -330,17 +330,19 @@ def test_a_funnel_has_a_neck_between_the_points_of_the_grid(factor):
   funnel = tfd.TransformedDistribution(
     tfd.Sample(tfd.Normal(0.0, 1.0), 3), tfb.RealNVP(1, shift_and_log_scale_fn=widths)
   )
-  found = integral(
+  grid = Grid(
     'integral',
     lambda x: funnel.log_prob(tf.cast(x, tf.float32)) + np.log(factor),
     np.asarray(funnel.sample(2000, seed=(0, 0)), np.float64),
   )
+  found = grid.integral()
   assert found.sound == (factor == 1.0) and found.found == pytest.approx(factor - 1, abs=0.02)
 
 
 def test_a_density_outside_of_the_support_is_wrong_although_no_draw_is_near():
   periodic = tfd.Sample(tfd.VonMises(0.0, 1.0), 2)
-  found = integral('integral', periodic.log_prob, np.asarray(periodic.sample(2000, seed=(0, 0)), np.float32))
+  draws = np.asarray(periodic.sample(2000, seed=(0, 0)), np.float32)
+  found = Grid('integral', periodic.log_prob, draws).integral()
   assert not found.sound and found.found > 1000
 
 

@@ -1,0 +1,151 @@
+"""Checks of a density of any library, by functions of NumPy arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.progress import Task
+from flowgan_tf.checks.finding import Finding
+from flowgan_tf.checks.grids import MOST_ON_GRID, Grid, gaussian_integral
+from flowgan_tf.checks.rounding import ROUNDINGS, lost, per_value, root_eps, rounded, worst
+from flowgan_tf.checks.samples import COARSE, are_coarse, check_finite, check_moves, count_for
+
+_VALUES = 8  # values at which most checks are made
+_DRAWS = 2000  # samples that place a grid
+_MOST_COLUMNS = 256  # dimensions of a Jacobian by differences
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of differences, relative to the spread of a coordinate
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Density:
+  """A density as functions of NumPy arrays; all but `log_prob` may be None.
+
+  An event has the shape `shape`, and `n` of them are an array `[n, *shape]`.
+  """
+
+  log_prob: Function  #: Log-density of events, `[n]`.
+  sample: Callable[[int], np.ndarray] | None = None  #: `n` samples of the density.
+  encode: Function | None = None  #: Noise of events, `[n, *shape]`.
+  decode: Function | None = None  #: Events of noise, the inverse of `encode`.
+  log_det: Function | None = None  #: `log|det dz/dx|` of `z = encode(x)`, `[n]`.
+  prior: Function | None = None  #: Log-density of the noise, `[n]`.
+  shape: tuple[int, ...]
+  interval: tuple[float, float] | None = None  #: Ends of the interval in which all numbers lie.
+
+  def findings(self, values: np.ndarray | None, seed: int) -> Iterator[Finding]:
+    """Applies all checks for which there are functions, and names the others."""
+    if values is None:
+      check('images', None, 'given, or `sample`', self.sample is not None)
+      values = self._sample(_VALUES)
+    first = values[:_VALUES]
+    if (found := np.shape(self.log_prob(first))) != (len(first),):
+      note = f'it is {list(found)} for {len(first)} values; each needs one number.'
+      yield Finding(check='shape of log_prob', sound=False, note=note)
+      return
+    yield from self._at_values(first)
+    if self.sample is not None:
+      yield from self._at_samples(seed)
+    if left_out := [name for name in ('sample', 'encode', 'decode', 'log_det', 'prior') if getattr(self, name) is None]:
+      yield Finding(check='checks that are left out', note=f'those that need {", ".join(left_out)}.')
+
+  def _density(self, values: np.ndarray) -> np.ndarray:
+    return np.asarray(self.log_prob(values), np.float64)
+
+  def _sample(self, n: int) -> np.ndarray:
+    assert self.sample is not None
+    samples = np.asarray(self.sample(n))
+    if samples.shape != (n, *self.shape):
+      raise UsageError(f'`sample` must return {n} samples of shape {self.shape}. Got: {samples.shape}.', 'sample')
+    return samples
+
+  def _at_values(self, values: np.ndarray) -> Iterator[Finding]:
+    log_prob = self._density(values)
+    wrong = ~np.isfinite(log_prob)
+    yield Finding(check='log densities that are not finite', found=float(wrong.sum()), allowed=0, sound=not wrong.any())
+    size, eps = int(np.prod(self.shape)), root_eps(values.dtype)
+    moved = np.abs(self._density(rounded(values)) - log_prob)
+    allowed = eps * (size + np.abs(log_prob)) + ROUNDINGS * moved
+    yield worst('log_prob alone and in a batch', np.abs(self._density(values[:1]) - log_prob[:1]), allowed[:1])
+    if self.encode is None:
+      return
+    noise = np.asarray(self.encode(values))
+    if self.decode is not None:
+      yield worst('image, noise, image', *self._round_trip(self.encode, self.decode, values))
+      yield worst('noise, image, noise', *self._round_trip(self.decode, self.encode, noise))
+    if self.log_det is not None:
+      log_det = np.asarray(self.log_det(values), np.float64)
+      if self.prior is not None:
+        error = np.abs(np.asarray(self.prior(noise), np.float64) + log_det - log_prob)
+        yield worst('log_prob, prior and log_det', error, allowed)
+      yield self._jacobian(values, log_det)
+
+  def _round_trip(self, there: Function, back: Function, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    middle = np.asarray(there(values))
+    returned = np.asarray(back(middle), np.float64)
+    moved = np.asarray(back(rounded(middle)), np.float64) - returned
+    unit = 1 + np.abs(values)
+    error, change = per_value(np.abs(returned - values) / unit), per_value(np.abs(moved) / unit)
+    return error, root_eps(values.dtype) + ROUNDINGS * change
+
+  def _jacobian(self, values: np.ndarray, log_det: np.ndarray) -> Finding:
+    """Compares `log_det` with the Jacobian of `encode` by central differences, extrapolated to a step of 0.
+
+    Two steps tell the error of the differences, which we allow ten times.
+    """
+    assert self.encode is not None
+    name, size = 'log-determinant, differences', int(np.prod(self.shape))
+    if size > _MOST_COLUMNS:
+      return Finding(check=name, note=f'not compared, as {size:,} dimensions are more than {_MOST_COLUMNS}.')
+    spread = np.maximum(values.reshape(len(values), -1).std(axis=0), 1e-12)
+    found = []
+    for step in _STEPS:
+      moves = (step * np.diag(spread)).reshape(size, *self.shape)
+      ends = []
+      for sign in (1, -1):
+        points = (values[:, np.newaxis] + sign * moves).reshape(-1, *self.shape).astype(values.dtype)
+        ends.append((np.asarray(self.encode(points), np.float64).reshape(len(values), size, size), points))
+      lengths = (ends[0][1].astype(np.float64) - ends[1][1]).reshape(len(values), size, size)
+      with np.errstate(divide='ignore', invalid='ignore'):
+        rows = (ends[0][0] - ends[1][0]) / np.diagonal(lengths, axis1=1, axis2=2)[..., np.newaxis]
+      found.append(np.linalg.slogdet(rows)[1] if np.isfinite(rows).all() else np.full(len(values), np.nan))
+    changes = np.abs(np.diff(found, axis=0))
+    best = np.nanargmin(np.where(np.isnan(changes), np.inf, changes), axis=0)
+    rows = np.arange(len(values))
+    allowed = size * root_eps(values.dtype) + 10 * changes[best, rows]
+    if not (allowed < 0.1 * size).all():
+      return Finding(check=name, note='differences are too coarse here to judge.')
+    return worst(name, np.abs(np.asarray(found)[best + 1, rows] - log_det), allowed)
+
+  def _at_samples(self, seed: int) -> Iterator[Finding]:
+    size = int(np.prod(self.shape))
+    if size <= MOST_ON_GRID:
+      draws = self._sample(_DRAWS)
+      if are_coarse(draws):
+        yield Finding(check='integral of the density', note=COARSE)
+      else:
+        grid = Grid('integral of the density', self._cast(draws.dtype), draws.astype(np.float64), self.interval)
+        yield grid.integral()
+        yield grid.counts()
+    samples = self._sample(count_for(self.shape))
+    yield (finite := check_finite(self._density(samples)))
+    if not finite.sound:
+      return
+    if self.encode is not None and self.decode is not None:
+      yield lost('samples that do not come back', *self._round_trip(self.encode, self.decode, samples))
+    with Task('moving samples'):
+      yield from check_moves(self._cast(samples.dtype), samples, seed, self.interval)
+      if self.encode is not None and self.prior is not None:
+        noise = np.asarray(self.encode(samples))
+        yield gaussian_integral('integral of the prior', self._cast(noise.dtype, self.prior), noise)
+        for finding in check_moves(self._cast(noise.dtype, self.prior), noise, seed):
+          yield dataclasses.replace(finding, check=finding.check.replace('samples', 'noise of samples'))
+
+  def _cast(self, dtype: np.dtype, log_prob: Function | None = None) -> Function:
+    """A log-density as a function of float64, which it may not take."""
+    return lambda values: np.asarray((log_prob or self.log_prob)(values.astype(dtype)), np.float64)

@@ -418,6 +418,8 @@ class Flow(Generator, _TransformedDistribution):
     other = type(self)(**{**self.parameters, **override_parameters_kwargs})
     if override_parameters_kwargs.keys() <= {'name'}:
       other._build, other.traits = self._build, self.traits
+    if other.condition_shape == self.condition_shape:
+      other.condition_check = self.condition_check
     if other.classes == self.classes:
       other.class_names = self.class_names
     return other

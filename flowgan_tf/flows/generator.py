@@ -48,7 +48,7 @@ class Generator(HiddenFromKeras):
     other = self._build(dtype=dtype, name=self.name)
     for variable, source in zip(other.variables, self.variables, strict=True):
       variable.assign(tf.cast(source, variable.dtype))
-    other.class_names = self.class_names
+    other.class_names, other.condition_check = self.class_names, self.condition_check
     return other
 
   @property

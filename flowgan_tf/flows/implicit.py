@@ -109,5 +109,5 @@ class ImplicitGenerator(Generator, tf.Module):
       condition_shape=self.condition_shape,
     )
     memo[id(self)], other._build, other.traits = other, self._build, self.traits
-    other.class_names = self.class_names
+    other.class_names, other.condition_check = self.class_names, self.condition_check
     return other

@@ -85,6 +85,23 @@ def test_the_distribution_given_a_condition(kind):
     np.testing.assert_allclose(log_prob(x), flow.log_prob(x), rtol=1e-12)
 
 
+@pytest.mark.parametrize('kind', ['label', pytest.param('label of the prior', **_SLOW)])
+def test_images_are_checked_once_on_the_way_to_their_density(kind, monkeypatch):
+  flow, x, checked = random_flow(kind), images(2), []
+  monkeypatch.setattr('flowgan_tf.flows.flow.check_events', lambda *args, **_: checked.append(args))
+  for call in (
+    flow.log_prob,
+    functools.partial(flow.log_prob, condition=[0, 2]),
+    flow.class_log_probs,
+    flow.given([0, 2]).log_prob,
+    flow.given([0, 2]).prob,
+    flow.given([0, 2]).unnormalized_log_prob,
+  ):
+    checked.clear()
+    call(x)
+    assert [name for name, *_ in checked] == ['value']
+
+
 @pytest.mark.parametrize('kind', ['label', 'vector'])
 def test_the_jacobian_of_the_map_from_unconstrained_numbers(kind):
   """Which TFP uses to fit and to sample posteriors."""

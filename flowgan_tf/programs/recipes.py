@@ -8,17 +8,15 @@ from typing import Any
 
 from PIL import ExifTags
 
+from flowgan_tf import data
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import IMAGE_SUFFIXES, open_arrays, read_arrays, read_shape
-from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.data.arrays import load_array, map_array
 from flowgan_tf.data.dataset import RESIZE
 from flowgan_tf.data.images import open_image
 from flowgan_tf.flows.builder import settings_of
 from flowgan_tf.flows.registry import GENERATORS
-
-sources = lazy_import('flowgan_tf.data.sources')
 
 _TFDS = {'cifar10': {}, 'svhn_cropped': {'flip': False}}  # others of TFDS that `data.load` knows by name
 _OWN = ('digits', 'mnist', 'fashion_mnist')  # data sets of TFDS or scikit-learn with a configuration for two CPU cores
@@ -92,7 +90,7 @@ def count_classes(dataset: str) -> int:
 @functools.cache
 def _of_plugin(dataset: str) -> tuple[int, tuple[int, ...], int]:
   """Loads a plug-in's data; returns the number of training images, the shape of one, and the number of classes."""
-  loaded = sources.load(dataset)
+  loaded = data.load(dataset)
   return len(loaded.train), loaded.image_shape, loaded.num_classes or 0
 
 

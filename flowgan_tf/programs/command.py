@@ -288,8 +288,7 @@ def check_no_link(path: pathlib.Path) -> pathlib.Path:
 
 def find_trusted(workdir: str | os.PathLike) -> pathlib.Path:
   """Returns the path of a run as `find_run` does, after making it the user's own with --trust."""
-  if FLAGS.trust:
-    trust(workdir)
+  trust_if_asked(workdir)
   return find_run(workdir)
 
 

@@ -126,10 +126,10 @@ def _training_flags(workdir, seed, weight):
 
 def _settings(seed, weight):
   """Returns the settings of the run for a seed and a lambda."""
-  found = {'seed': seed, 'evaluate': True}
+  settings = {'seed': seed, 'evaluate': True}
   if weight in (0, math.inf):
-    return found | {'objective': 'mle' if weight else 'adversarial'}
-  return found | {'objective': 'hybrid', 'lambda': weight}
+    return settings | {'objective': 'mle' if weight else 'adversarial'}
+  return settings | {'objective': 'hybrid', 'lambda': weight}
 
 
 def _check(runs, analyses):
@@ -161,19 +161,19 @@ def _check(runs, analyses):
 def _is_finished(workdir, config, analyses):
   """Whether there is a run of this configuration that is fully trained, evaluated, exported and analysed."""
   try:
-    found = fg.study.read_summary(workdir)  # Damaged results count as missing.
+    summary = fg.study.read_summary(workdir)  # Damaged results count as missing.
   except UsageError:  # There is no run, or the training will say what is wrong.
     return False
-  tested = found.tested()
+  tested = summary.tested()
   steps = {record['checkpoint']: record['step'] for record in tested}
   # Images without labels have no scores.
   samples = {record['score_samples'] for record in tested if 'score_samples' in record}
   measured = {
     study.record.get('plugin', what): study.record['settings']
-    for what, study in found.studies.items()
+    for what, study in summary.studies.items()
     if study.record['step'] == steps.get(study.record['checkpoint'])  # It may be of an earlier step of a resumed run.
   }
-  trained = found.step == config.steps and not fg.runs.config.training_changes(config, found.config)
+  trained = summary.step == config.steps and not fg.runs.config.training_changes(config, summary.config)
   evaluated = steps.get('latest') == config.steps and samples <= {FLAGS.samples}
   exported = pathlib.Path(workdir, 'export', 'saved_model.pb').exists()
   return trained and evaluated and exported and as_json(analyses).items() <= measured.items()

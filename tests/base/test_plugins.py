@@ -246,6 +246,7 @@ def test_numbers_of_an_analysis_do_not_replace_those_of_the_record(module, monke
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
   subject = mock.MagicMock(run=mock.MagicMock(workdir=module, image_shape=(4, 4, 1)))
+  subject.dataset.condition_kind = ''
   with pytest.raises(UsageError, match=r"numbers have names of their own, unlike measures\. Got: 'settings, step'\.$"):
     _apply(subject, 'my_parts:TAKEN')
 

@@ -256,6 +256,14 @@ def test_a_run_that_its_user_trusts_may_name_code(run):
   assert sys.modules.pop('mine_parts').__file__ == f'{run.parent}/mine_parts.py'
 
 
+def test_a_training_asks_for_trust_before_it_looks_at_the_other_flags(run):
+  edit_record(run / 'config.json', lambda record: record['config'].update(cache_dir='/nowhere'))
+  flags = (f'--workdir={run}', '--seed=3')
+  assert_one_line(call('train', *flags), 'train', 'run: names /nowhere, and is not one of your runs')
+  assert_one_line(call('train', *flags, '--trust'), 'train', 'run: holds a run with another configuration (seed')
+  assert_one_line(call('train', *flags), 'train', 'run: holds a run with another configuration (seed')
+
+
 def in_config(name, value):
   return lambda record: record['config'].update({'generator': 'evil_parts:part', name: value})
 

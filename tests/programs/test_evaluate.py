@@ -90,9 +90,7 @@ def test_a_check_of_the_likelihood_decides_the_exit_status(workdir, monkeypatch)
   monkeypatch.setattr('flowgan_tf.checks.densities.check_total', lambda *_: [])
   outcome = call('evaluate', workdir, '--check', '--check_images=3')
   assert outcome.status == 0 and 'log-determinant, Jacobian' in outcome.out, outcome
-  assert re.search(
-    r'\nnice: no mistake found by \d\d checks\.\nNot checked: .*\n$', outcome.out
-  )
+  assert re.search(r'\nnice: no mistake found by \d\d checks\.\nNot checked: .*\n$', outcome.out)
   right = Flow.log_prob
   monkeypatch.setattr(Flow, 'log_prob', lambda *arguments, **keywords: right(*arguments, **keywords) + 1)
   outcome = call('evaluate', workdir, '--check')

@@ -192,7 +192,8 @@ def test_paths_are_made_absolute(tmp_path, monkeypatch):
     (tmp_path / 'cwd' / name).mkdir(parents=True)
   monkeypatch.chdir(tmp_path / 'cwd')
   monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-  for given, expected in {'../b/': f'{tmp_path}/b', '~/a': f'{tmp_path}/home/a', '/c/d': '/c/d', '': ''}.items():
+  starts = {'../b/': f'{tmp_path}/b', '~/a': f'{tmp_path}/home/a', '/c/d': '/c/d', '': ''}
+  for given, expected in (starts | {'pretrained:mnist': 'pretrained:mnist'}).items():
     assert parsed_config([f'--init_from={given}']).init_from == expected
   for given, expected in {'images': f'{tmp_path}/cwd/images', 'digits': 'digits'}.items():
     assert parsed_config([f'--dataset={given}']).dataset == expected
@@ -211,6 +212,9 @@ def test_a_run_with_a_path_from_here_goes_on(tmp_path, monkeypatch):
   for flags in ([], ['--init_from=runs/base'], ['--dataset=images']):
     config = parsed_config(flags, tmp_path / 'run')
     assert (config.dataset, config.init_from) == ('images', 'runs/base')
+  saved.dataset = f'{tmp_path}/away'
+  write_description(tmp_path / 'run', Description(saved, FACTS))
+  assert parsed_config(['--dataset=away'], tmp_path / 'run').dataset == f'{tmp_path}/away'
 
 
 @pytest.mark.parametrize('name', ['workdir', 'out'])

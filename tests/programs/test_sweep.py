@@ -60,8 +60,10 @@ def test_a_run_remembers_the_flags_that_train_it_alone(images, tmp_path, weight)
   flags += [] if weight == 'inf' else ['--config.dcgan_critic.channels=(4, 2)']
   with mock.patch('flowgan_tf.training.train', side_effect=UsageError('enough')) as begun:
     call('sweep', *flags, f'--workdir={tmp_path}', f'--lambdas={weight}')
-  [config, workdir], words = begun.call_args.args, begun.call_args.kwargs['command']
-  assert words[-1] == f'--workdir={workdir}' and not any('lambdas' in word or 'seeds' in word for word in words)
+  config, words = begun.call_args.args[0], begun.call_args.kwargs['command']
+  assert words[-1] == f'--workdir={begun.call_args.args[1]}'
+  names = [word.partition('=')[0] for word in words]
+  assert not {'--lambdas', '--seeds', '--trust'} & {*names} and names.count('--workdir') == 1
   assert parsed_config(words) == config
 
 

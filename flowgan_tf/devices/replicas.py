@@ -316,6 +316,6 @@ def mean(tensors: Any) -> Any:
   if _count() == 1:
     return tensors
   flat = tf.nest.flatten(tensors)
-  tensors = [tensor for tensor in flat if tensor is not None]
-  reduced = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tensors))
+  present = [tensor for tensor in flat if tensor is not None]
+  reduced = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, present))
   return tf.nest.pack_sequence_as(tensors, [None if tensor is None else next(reduced) for tensor in flat])

@@ -58,7 +58,7 @@ def milliseconds(flow: str, dtype: str) -> dict[str, float]:
   state = TrainState(config, task.image_shape, objective, condition=condition)
   images = tf.random.stateless_uniform((config.batch_size, *task.image_shape), seed=(0, 1))
   name, log_prob = ('p(y | x)', state.ema.class_log_probs) if LABELS.value else ('density', state.ema.log_prob)
-  density = fg.devices.SINGLE.map(tf.function(log_prob, autograph=False, jit_compile=CHILD.value == 'XLA'))
+  density = fg.devices.replicas.SINGLE.map(tf.function(log_prob, autograph=False, jit_compile=CHILD.value == 'XLA'))
   calls = {}
   if CHILD.value != 'XLA' and not LABELS.value:
     step = TrainStep(state, objective, config)

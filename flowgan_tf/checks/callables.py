@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.base.errors import UsageError, check, check_integers
 from flowgan_tf.base.progress import Task
 from flowgan_tf.checks.finding import Finding
 from flowgan_tf.checks.grids import MOST_ON_GRID, Grid, gaussian_integral
@@ -35,14 +35,31 @@ class Density:
   decode: Function | None = None  #: Events of noise, the inverse of `encode`.
   log_det: Function | None = None  #: `log|det dz/dx|` of `z = encode(x)`, `[n]`.
   prior: Function | None = None  #: Log-density of the noise, `[n]`.
-  shape: tuple[int, ...]
+  shape: tuple[int, ...]  #: Shape of an event.
   interval: tuple[float, float] | None = None  #: Ends of the interval in which all numbers lie.
 
+  def __post_init__(self):
+    if self.shape != ():
+      check_integers('shape', self.shape)
+    ends = self.interval
+    check('interval', ends, 'None or (low, high)', ends is None or (len(ends) == 2 and ends[0] < ends[1]))
+
   def findings(self, values: np.ndarray | None, seed: int) -> Iterator[Finding]:
-    """Applies all checks for which there are functions, and names the others."""
+    """Applies all checks for which there are functions, and names the others.
+
+    Args:
+      values: Floats `[n, *shape]` to check the density at; None takes samples.
+      seed: Seed of the moves. `sample` has its own.
+
+    Raises:
+      UsageError: If there are neither values nor `sample`, or they have another shape, or are not floats.
+    """
     if values is None:
       check('images', None, 'given, or `sample`', self.sample is not None)
       values = self._sample(_VALUES)
+    values = np.asarray(values)
+    floats = np.issubdtype(values.dtype, np.floating) and len(values) > 0 and values.shape[1:] == tuple(self.shape)
+    check('images', f'{values.dtype} of shape {values.shape}', f'floats of shape [n, {self.shape}]', floats)
     first = values[:_VALUES]
     if (found := np.shape(self.log_prob(first))) != (len(first),):
       note = f'it is {list(found)} for {len(first)} values; each needs one number.'

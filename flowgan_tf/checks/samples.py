@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import scipy.special
 import scipy.stats
 
 from flowgan_tf.checks.finding import Finding
@@ -15,7 +16,6 @@ _NUMBERS = 2**19  # in all samples together, at most, but for `_LEAST` samples
 _SHIFTS = 8  # random directions
 _MOVED = 0.5  # of log-densities, for nine of ten samples: more than float32 loses, and little enough for a mean
 _ALLOWED = 4.9  # standard errors; a normal number is further away once in a million times
-_CHANCE = 1e-6  # the same as a probability
 _EXPECTED = 20.0  # samples in a cell, at least
 _OF_GRID = (
   0.02  # relative error that we allow the grid in each cell, besides three times what half of its points change
@@ -80,6 +80,10 @@ def check_moves(log_prob: LogProb, samples: np.ndarray, seed: int, interval: tup
     values, log_det = to_values(places)
     return np.asarray(log_prob(values), np.float64) + log_det
 
+  before = density(x)
+  finite = np.isfinite(before)  # A density may be infinite at a point, such as the end of a support.
+  x, before = x[finite], before[finite]
+
   def stretch(t):
     return middle + np.exp(t) * (x - middle), t * size
 
@@ -88,9 +92,6 @@ def check_moves(log_prob: LogProb, samples: np.ndarray, seed: int, interval: tup
 
   directions = [spread * rng.normal(size=size) / np.sqrt(size) for _ in range(_SHIFTS)]
   moves = {'samples, stretched': [stretch], 'samples, shifted': [shift(direction) for direction in directions]}
-  before = density(x)
-  finite = np.isfinite(before)  # A density may be infinite at a point, such as the end of a support.
-  x, before = x[finite], before[finite]
   for name, alike in moves.items():
     if are_coarse(samples):
       yield Finding(check=name, note=COARSE)

@@ -74,6 +74,7 @@ def check(
   if functions:
     check_argument('flow', flow, 'left out, as there are functions', flow is None)
     check_argument('condition', condition, 'left out, as functions have their own', condition is None)
+    check_argument('levels', levels, 'left out, as only flows of this package take grey levels', levels is None)
     with Task('checking a density'):
       return Report('The density', list(Density(**functions).findings(images, seed)))
   target = Target(flow, condition)

@@ -306,9 +306,14 @@ CONDITIONS: dict[str, type[Condition]] = {
 }
 
 
+def _find(setting: str) -> type[Condition] | None:
+  found = (kind for name, kind in CONDITIONS.items() if re.fullmatch(re.escape(name) + kind.options, setting))
+  return next(found, None)
+
+
 def is_kind(setting: str) -> bool:
   """Whether there is such a kind of condition."""
-  return any(re.fullmatch(re.escape(name) + kind.options, setting) for name, kind in CONDITIONS.items())
+  return _find(setting) is not None
 
 
 def expected_kinds() -> str:
@@ -319,8 +324,10 @@ def expected_kinds() -> str:
 
 def kind_of(setting: str) -> type[Condition]:
   """Returns the kind of condition that a setting names; raises a `UsageError` if there is none."""
-  check('condition', setting, expected_kinds(), is_kind(setting))
-  return CONDITIONS[setting] if setting in CONDITIONS else CONDITIONS[setting.partition(':')[0]]
+  kind = _find(setting)
+  if kind is None:
+    raise UsageError(f'`condition` must be {expected_kinds()}. Got: {setting!r}.', 'condition')
+  return kind
 
 
 NOTHING = Condition()

@@ -33,7 +33,7 @@ class DataSettings(Settings):
   )
   condition: str = setting(
     '',
-    'What the generator is conditioned on: label, vector, low_resolution:N or mask:half. Default: nothing.',
+    f'What the generator is conditioned on: {conditions.expected_kinds()}, which is the default.',
     must=(conditions.expected_kinds(), conditions.is_kind),
     short=True,
   )

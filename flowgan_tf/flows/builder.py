@@ -87,6 +87,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
   of_vectors = first == 'vector_shape'
 
   def traits_of(**arguments: Any) -> Traits:
+    signature.bind_partial(**arguments)  # Raises a TypeError that names an argument.
     found = types.SimpleNamespace(**defaults | arguments)
     asked = {trait: said(found) if callable(said) else said for trait, said in traits.items()}
     return Traits(draws_rows=of_vectors, **asked)

@@ -46,6 +46,11 @@ class Labels(Term):
       same = config.class_weight or config.class_temperature == 1
       check('class_temperature', config.class_temperature, '1 without `class_weight`', same)
 
+  @classmethod
+  def label(cls, config: Any) -> str:
+    """The weight of p(y | x): 'class 10' would be a class."""
+    return super().label(config).replace('class', 'p(y | x)')
+
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns `surprise`, -log p(y | x), which is 0 without a label; and `labelled`, 1 with a label and otherwise 0."""
     tempered, known = seen.class_log_probs / self.settings.class_temperature, tf.greater_equal(seen.condition, 0)

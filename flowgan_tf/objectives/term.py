@@ -49,7 +49,7 @@ class Drawn:
 
   generator: Generator | None = None  #: The generator that is trained.
   #: Real images `[n, ...]` of the generator's update; this replica's share. Numbers that are not linear in means over
-  #: the batch, such as moments, need the means over all replicas: `flowgan_tf.devices.replicas.mean`.
+  #: the batch, such as moments, need the means over all replicas: `flowgan_tf.devices.mean`.
   images: tf.Tensor | None = None
   condition: tf.Tensor | None = None  #: The conditions of images and samples.
   means: Mapping[str, tf.Tensor] = dataclasses.field(

@@ -39,7 +39,15 @@ from flowgan_tf.runs.config import (
   short_flags,
   validate,
 )
-from flowgan_tf.runs.folder import Description, available, check_same_training, exclusive, find_run, read_description
+from flowgan_tf.runs.folder import (
+  Description,
+  available,
+  check_same_training,
+  check_trains_on,
+  exclusive,
+  find_run,
+  read_description,
+)
 from flowgan_tf.runs.pretrained import PREFIX
 from flowgan_tf.runs.record import NAMES
 from flowgan_tf.runs.settings import CHECKPOINTS
@@ -93,7 +101,7 @@ def _parts() -> dict[str, Any]:
   A plug-in's settings become flags, so it is imported before the other flags are known.
   """
   parsers = {name: _TupleParser() if name == 'terms' else flags.ArgumentParser() for name in (*NAMES, 'terms')}
-  parsers |= {f'config.{name}': parser for name, parser in parsers.items()}
+  parsers = {f'config.{name}': parser for name, parser in parsers.items()} | parsers  # The short flag comes last.
   named = _given_early(parsers | {'config': flags.ArgumentParser()})
   parts: dict[str, Any] = {}
   with contextlib.suppress(UsageError):  # It is said later, when there are flags to name.
@@ -230,6 +238,7 @@ def _check_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict, saved:
       raise UsageError(f'{workdir}: has checkpoint {" and ".join(names)} but none to resume from; {advice}', 'workdir')
   if saved:
     try:
+      check_trains_on(workdir)
       check_same_training(workdir, config, saved.config)
     except UsageError as error:
       trained = fg.report.commands.train(saved.commands or ())

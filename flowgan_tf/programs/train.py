@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
   workdir = named or pathlib.Path(default)
   command.trust_if_asked(workdir)
   start(config, workdir)
-  status = train_and_evaluate(config, workdir, sys.argv[1:])
+  status = train_and_evaluate(config, workdir, [word for word in sys.argv[1:] if word.lstrip('-') != 'trust'])
   if not status:
     progress.write(f'{time.monotonic() - began:,.0f} seconds in all, from the start of the program to the export.')
   return status

@@ -199,10 +199,10 @@ def _commands(
   """Returns the commands that make a run: the one that began it, and those that went on with other settings."""
   if old is None or training_changes(config, old.config).keys() - {'steps'}:
     before: list[list[str]] = []
-  elif settings(used(config)) == settings(used(old.config)):
-    return old.commands
+  elif old.commands is None or settings(used(config)) == settings(used(old.config)):
+    return old.commands  # Commands that only go on would not train the run in another folder.
   else:
-    before = old.commands or []
+    before = old.commands
   return [*before, *([[*command]] if command else [])] or None
 
 

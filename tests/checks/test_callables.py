@@ -104,5 +104,11 @@ def test_the_functions_are_arguments_of_check():
     fg.check(log_prob=functions['log_prob'])
   with pytest.raises(UsageError, match=r'^`flow` must be left out'):
     fg.check('flow', **functions)
-  with pytest.raises(UsageError, match=r'^`sample` must return 2000 samples of shape \(3,\)'):
-    fg.check(log_prob=functions['log_prob'], sample=functions['sample'], shape=(3,), images=affine(3).sample(8)[:, :2])
+  with pytest.raises(UsageError, match=r'^`sample` must return 8 samples of shape \(3,\)'):
+    fg.check(log_prob=functions['log_prob'], sample=functions['sample'], shape=(3,))
+  for images in (np.zeros((4, 3)), np.zeros((4, 2), np.int64), np.zeros((0, 2))):
+    with pytest.raises(UsageError, match=r'^`images` must be floats of shape \[n, \(2,\)\]'):
+      fg.check(images=images, **functions)
+  for wrong in ({'shape': 2}, {'interval': (1, 0)}, {'levels': 256}):
+    with pytest.raises(UsageError, match=f'^`{[*wrong][0]}` must be'):
+      fg.check(**functions | wrong)

@@ -171,15 +171,15 @@ def test_a_run_remembers_the_commands_that_began_it_and_changed_its_settings(run
   first, again, longer, other = ['--objective=mle'], ['--workdir=x'], ['--workdir=x', '--steps=9'], ['--lambda=1']
   kept = read_description(open_workdir(tmp_path / 'new', config, dataset, command=first))
   assert kept.commands == [first]
-  for workdir, at_first in ((tmp_path / 'new', [first]), (run[0], [])):
+  for workdir, at_first, at_last in ((tmp_path / 'new', [first], [first, longer]), (run[0], None, None)):
     open_workdir(workdir, config, dataset, command=again)
-    assert (read_description(workdir).commands or []) == at_first
+    assert read_description(workdir).commands == at_first
     changed = config.copy_and_resolve_references()
     changed.steps += 1
     open_workdir(workdir, changed, dataset, command=longer)
     count_rollback(workdir)
     open_workdir(workdir, changed, dataset)
-    assert read_description(workdir).commands == [*at_first, longer]
+    assert read_description(workdir).commands == at_last
   changed.scorer = 'inception'  # It has saved nothing, so it begins again.
   open_workdir(tmp_path / 'new', changed, dataset, command=other)
   assert read_description(tmp_path / 'new').commands == [other]

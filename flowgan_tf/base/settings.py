@@ -249,7 +249,8 @@ def settings_of(build: Callable) -> type[Settings]:
     expected = 'a keyword whose default is True, False, a number, a text or a tuple'
     check(f'{owner}.{name}', shown, expected, type(parameter.default) in _KINDS)
     declared = _declaration(hint) or Setting(f'The argument `{name}` of `{owner}`.')
-    fields.append((name, getattr(hint, '__origin__', Any), _field(declared, parameter.default)))
+    kind = getattr(hint, '__origin__', hint if isinstance(hint, type) else Any)
+    fields.append((name, kind, _field(declared, parameter.default)))
   made = dataclasses.make_dataclass('Settings', fields, bases=(Settings,), frozen=True, kw_only=True)
   made.__doc__ = f'The arguments of `{owner}`.'
   return made

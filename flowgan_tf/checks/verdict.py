@@ -28,7 +28,7 @@ _SAMPLES = 256
 @clearing_caches()
 @np.errstate(invalid='ignore', over='ignore')  # Infinite densities are findings, not warnings.
 def check(
-  flow: tfp.distributions.Distribution | tfp.bijectors.Bijector | None = None,
+  flow: tfp.distributions.Distribution | tfp.bijectors.Bijector | Density | None = None,
   images: np.ndarray | tf.Tensor | None = None,
   *,
   condition: Any = None,
@@ -49,7 +49,7 @@ def check(
   ```
 
   Args:
-    flow: A flow; a distribution of TFP over one tensor of floats, with batch shape []; or a bijector.
+    flow: A flow; a distribution of TFP over one tensor of floats, with batch shape []; a bijector; or a `Density`.
     images: Values `[n, *event_shape]` to check it at: floats, or grey levels as ints, to which uniform noise is added.
       By default they are samples of `flow`; a bijector has none and needs floats.
     condition: What a conditional flow is given: one condition for all values, or one for each. A flow with classes
@@ -73,10 +73,12 @@ def check(
     check_integer('levels', levels, 2)
   if functions:
     check_argument('flow', flow, 'left out, as there are functions', flow is None)
+    flow = Density(**functions)
+  if isinstance(flow, Density):
     check_argument('condition', condition, 'left out, as functions have their own', condition is None)
     check_argument('levels', levels, 'left out, as only flows of this package take grey levels', levels is None)
     with Task('checking a density'):
-      return Report('The density', list(Density(**functions).findings(images, seed)))
+      return Report('The density', list(flow.findings(images, seed)))
   target = Target(flow, condition)
   before = [(variable, variable.numpy()) for variable in target.variables if not variable.trainable]
   try:

@@ -5,7 +5,7 @@ from flowgan_tf.objectives.critic import CRITICS, dcgan_critic, dense_critic
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 from flowgan_tf.objectives.objective import OBJECTIVES, TERMS, Objective, make
 from flowgan_tf.objectives.penalties import PENALTIES, gradient_penalty, zero_centered_penalty
-from flowgan_tf.objectives.term import Drawn, Seen, Term
+from flowgan_tf.objectives.term import Drawn, Number, Seen, Term
 
 __all__ = [
   'CRITICS',
@@ -15,6 +15,7 @@ __all__ = [
   'TERMS',
   'Divergence',
   'Drawn',
+  'Number',
   'Objective',
   'Seen',
   'Setting',

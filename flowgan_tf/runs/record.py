@@ -43,8 +43,9 @@ _FORM = {
   'class_names': ([str], None),
   'commands': ([[str]], None),
 }
-# Words of a command that let it execute a file, read flags from one, or trust a run.
-_ACTS = re.compile(r'--?(config|flagfile|trust)(=(?!configs/\w+\.py(:\w+)?\Z).*|)', re.DOTALL)
+# Words of a command that let it execute a file that is not shipped, read flags from one, or trust a run.
+_SHIPPED = '|'.join(path.stem for path in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py'))
+_ACTS = re.compile(rf'--?(config|flagfile|trust)(=(?!configs/({_SHIPPED})\.py(:\w+)?\Z).*|)', re.DOTALL)
 
 
 def read(workdir: pathlib.Path) -> dict[str, Any] | None:

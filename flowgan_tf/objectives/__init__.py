@@ -1,6 +1,6 @@
 """The objectives of a Flow-GAN: maximum likelihood, an adversarial divergence, or both, and further terms."""
 
-from flowgan_tf.base.settings import Setting, Settings, setting
+from flowgan_tf.base.settings import Settings, setting
 from flowgan_tf.objectives.critic import CRITICS, dcgan_critic, dense_critic
 from flowgan_tf.objectives.divergences import DIVERGENCES, Divergence
 from flowgan_tf.objectives.objective import OBJECTIVES, TERMS, Objective, make
@@ -18,7 +18,6 @@ __all__ = [
   'Number',
   'Objective',
   'Seen',
-  'Setting',
   'Settings',
   'Term',
   'dcgan_critic',

@@ -68,7 +68,7 @@ def changed(density: Density, **functions: Callable) -> Density:
 
 
 def mistakes_of(right: Density) -> dict[str, dict[str, Callable]]:
-  """Functions that replace those of a right density, for each mistake."""
+  """Returns the functions of each mistake, which take the place of right ones."""
   both = {'log_prob': lambda f, x: f(x) - 2 * right.log_det(x), 'log_det': lambda f, x: -f(x)}
   return {
     'sign of the log-determinant': both,

@@ -17,17 +17,15 @@ _SHIFTS = 8  # random directions
 _MOVED = 0.5  # of log-densities, for nine of ten samples: more than float32 loses, and little enough for a mean
 _ALLOWED = 4.9  # standard errors; a normal number is further away once in a million times
 _EXPECTED = 20.0  # samples in a cell, at least
-_OF_GRID = (
-  0.02  # relative error that we allow the grid in each cell, besides three times what half of its points change
-)
+# Relative error of the grid that we allow in each cell, besides three times what half of its points change.
+_OF_GRID = 0.02
 _COARSE = 0.02  # of a standard deviation: distance of neighbouring floats from which on samples are no continuum
 _INFINITE = 0.1  # share of samples
 _ENDS, _PILED = 1e-3, 0.05  # of the range, from its ends; share of numbers there that looks like clipping
 
-LogProb = Callable[[np.ndarray], np.ndarray]
-
-
 COARSE = 'neighbouring floats are too far apart here to judge.'
+
+LogProb = Callable[[np.ndarray], np.ndarray]
 
 
 def are_coarse(samples: np.ndarray) -> bool:
@@ -125,7 +123,7 @@ def _standard_errors(move: Callable, density: LogProb, before: np.ndarray, t: fl
 
 
 def check_cells(mass: np.ndarray, halved: np.ndarray, places: np.ndarray, samples: np.ndarray) -> Finding:
-  """Compares the shares of samples in cells with those of the density, by Pearson's chi-squared test.
+  """Compares how samples and how the density divide among cells, through Pearson's chi-squared test.
 
   Cells in which few samples are expected are taken together, the emptiest ones first. So samples where there is next to
   no density count as much as gaps where there is some.

@@ -42,7 +42,7 @@ class Condition:
   rows: ClassVar[str] = ''  #: What the rows of a grid of samples are.
 
   def __post_init__(self):
-    check('kind', self.kind, f'that of a {type(self).__name__}', kind_of(self.kind) is type(self))
+    check('kind', self.kind, f'a kind of {type(self).__name__}', kind_of(self.kind) is type(self))
 
   def __bool__(self) -> bool:
     return bool(self.kind)
@@ -205,7 +205,7 @@ class FromImage(Condition):
 
   @classmethod
   def of_data(cls, kind: str, data: Data) -> Self:
-    """Checks that the data are images; the shape is that of what `reduce` returns."""
+    """Checks that the data are images, and takes the shape of a condition from `reduce`."""
     expected = f"'label' or 'vector': {data.name} is a table, and nothing is computed from its rows"
     check('condition', kind, expected, len(data.image_shape) == 3)
     condition = cls(kind, data.levels, tuple(data.image_shape))

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flowgan_tf.base.arrays import read_arrays
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.base.files import digest, raise_unless_damaged, read_arrays, remove_left_behind, save_arrays
+from flowgan_tf.base.files import digest, raise_unless_damaged, remove_left_behind, save_arrays
 
 _LOG = logging.getLogger(__name__)
 _SEAL = 'sha256'

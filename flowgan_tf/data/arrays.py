@@ -15,15 +15,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from flowgan_tf.base.arrays import read_arrays
 from flowgan_tf.base.errors import UsageError, check, check_memory
-from flowgan_tf.base.files import (
-  make_writable,
-  raise_unless_damaged,
-  read_arrays,
-  refusal_named,
-  remove_left_behind,
-  sync,
-)
+from flowgan_tf.base.files import make_writable, raise_unless_damaged, refusal_named, remove_left_behind, sync
 from flowgan_tf.data.dataset import (
   Dataset,
   all_labelled,

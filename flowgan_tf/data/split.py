@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
+from flowgan_tf.base.arrays import read_shape
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.base.files import raise_unless_damaged, read_shape
+from flowgan_tf.base.files import raise_unless_damaged
 
 
 class StoredImages:

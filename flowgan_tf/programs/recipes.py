@@ -9,8 +9,9 @@ from typing import Any
 from PIL import ExifTags
 
 from flowgan_tf import data
+from flowgan_tf.base.arrays import open_arrays, read_arrays, read_shape
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.base.files import IMAGE_SUFFIXES, open_arrays, read_arrays, read_shape
+from flowgan_tf.base.files import IMAGE_SUFFIXES
 from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.data.arrays import load_array
 from flowgan_tf.data.dataset import RESIZE

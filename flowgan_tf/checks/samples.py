@@ -169,16 +169,16 @@ def check_noise(noise: np.ndarray, prior: np.ndarray, log_prob: LogProb, seed: i
 
 def _judged(name: str, found: float, samples: np.ndarray) -> Finding:
   sound = bool(found <= _ALLOWED)
-  return Finding(check=name, found=found, allowed=_ALLOWED, sound=sound, note='' if sound else _why(samples))
+  return Finding(check=name, found=found, allowed=_ALLOWED, sound=sound, note='' if sound else _why(found, samples))
 
 
-def _why(samples: np.ndarray) -> str:
+def _why(found: float, samples: np.ndarray) -> str:
   """Says that samples are not from the density, and whether they pile up at the ends of an interval."""
   flat = samples.reshape(len(samples), -1)
   low, high = flat.min(), flat.max()
   share = np.mean((flat < low + _ENDS * (high - low)) | (flat > high - _ENDS * (high - low)))
   piled = f'; {share:.0%} of their numbers pile up at {low:.4g} or {high:.4g}' if share > _PILED else ''
-  return f'in standard errors: the samples are not from the density{piled}.'
+  return f'samples are {found:.1f} standard errors away from the density{piled}.'
 
 
 def _coordinates(shape: tuple[int, ...], interval: tuple | None) -> tuple[Callable, Callable]:

@@ -11,8 +11,8 @@ import scipy.stats
 
 from flowgan_tf.checks.finding import Finding
 
-_MOST, _LEAST = 4096, 256  # samples
-_NUMBERS = 2**19  # in all samples together, at most, but for `_LEAST` samples
+_MOST, _LEAST = 4096, 1024  # samples
+_NUMBERS = 2**17  # in all samples together, at most, but for `_LEAST` samples
 _SHIFTS = 8  # random directions
 _MOVED = 0.5  # of log-densities, for nine of ten samples: more than float32 loses, and little enough for a mean
 _ALLOWED = 4.9  # standard errors; a normal number is further away once in a million times

@@ -59,7 +59,7 @@ def test_runs_are_in_the_order_of_the_paper_and_told_apart(workdir, tmp_path):
   assert labels([again, near, nearer]) == ['ADV', 'ADV transport 9 to 1', 'ADV transport 9']
   classified = copy(workdir, tmp_path / 'classified', class_weight=10.0)
   adversarial_only = copy(workdir, tmp_path / 'idle', divergence='kl', transport_weight=9.0, consistency_weight=9.0)
-  assert labels([classified, adversarial_only]) == ['MLE class 10', 'MLE']
+  assert labels([classified, adversarial_only]) == ['MLE p(y | x) 10', 'MLE']
   everything = {'divergence': 'kl', 'transport_weight': 9.0, 'consistency_weight': 2000.0}
   assert labels([copy(workdir, tmp_path / 'all', **hybrid, **everything)]) == [
     'Hybrid kl λ = 0.1 transport 9 consistency 2000'

@@ -22,6 +22,7 @@ from scipy.stats import binomtest
 
 from benchmarks.peers.work import TASKS, TINY
 from flowgan_tf.data import Batch, Condition
+from flowgan_tf.data.conditions import Label
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.settings import PRECISIONS
@@ -47,7 +48,7 @@ def make_step(generator: str, condition: str) -> Callable[[], float]:
   config.precision, config.jit, config.batch_size = PRECISION.value, JIT.value, task.batch_size
   config[generator].update(task.sizes)
   objective = make_objective(config)
-  given = Condition(condition, 256, task.image_shape, classes=CLASSES if condition else None)
+  given = Label('label', 256, task.image_shape, classes=CLASSES) if condition else Condition()
   state = TrainState(config, task.image_shape, objective, condition=given)
   step = TrainStep(state, objective, config)
   images = tf.random.stateless_uniform((task.batch_size, *task.image_shape), seed=(0, 1))

@@ -20,6 +20,7 @@ _EXPECTED = 20.0  # samples in a cell, at least
 # Relative error of the grid that we allow in each cell, besides three times what half of its points change.
 _OF_GRID = 0.02
 _COARSE = 0.02  # of a standard deviation: distance of neighbouring floats from which on samples are no continuum
+_LARGEST = np.finfo(np.float64).max
 _INFINITE = 0.1  # share of samples
 _ENDS, _PILED = 1e-3, 0.05  # of the range, from its ends; share of numbers there that looks like clipping
 
@@ -111,7 +112,7 @@ def _standard_errors(move: Callable, density: LogProb, before: np.ndarray, t: fl
   """
   for _ in range(15):
     there, back = (density(places) + log_det - before for places, log_det in (move(t), move(-t)))
-    moved = np.quantile(np.abs([there, back]), 0.9)
+    moved = np.quantile(np.minimum(np.abs([there, back]), _LARGEST), 0.9)  # Between two infinities lies NaN.
     if np.isfinite([there, back]).all() and 0.5 * _MOVED <= moved <= 2 * _MOVED:
       break
     t *= np.clip(_MOVED / moved, 0.1, 3.0) if np.isfinite(moved) and moved > 0 else 0.1 if moved else 3.0

@@ -21,9 +21,9 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
-from flowgan_tf.base.plugins import is_plugin, search_in
+from flowgan_tf.base.plugins import is_plugin, search_in, short_name
 from flowgan_tf.data.names import check_exists, is_local
-from flowgan_tf.flows.registry import GENERATORS
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
@@ -32,6 +32,7 @@ from flowgan_tf.runs.config import (
   check_settings,
   declared,
   default_config,
+  extend,
   flat,
   free_settings,
   idle,
@@ -254,14 +255,15 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   file, needed, seen = recipes.choose(dataset, FLAGS['config.image_size'].value or 0)
   config = _read_config(str(_CONFIGS / file))
   generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
-  generator = generator or config.generator
-  components = GENERATORS[generator].traits(**config[generator]).components if generator in config else 1
+  config.generator = generator or config.generator
+  traits, block = traits_of(extend(config)), short_name(config.generator)
+  components = traits.components if 'components' in config[block] else 1
   if condition and condition != 'label' and components > 1:
-    needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
+    needed = needed | {f'{block}.components': 1}  # A sample would draw one of several whatever its condition is.
   elif condition and components > 1:
     classes = recipes.count_classes(dataset)
     if classes and components % classes:  # Each class has as many as the others.
-      needed = needed | {f'{generator}.components': -(-components // classes) * classes}
+      needed = needed | {f'{block}.components': -(-components // classes) * classes}
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
   return config, seen and f'{seen}: trains with --config=configs/{file}{flags_needed}.'

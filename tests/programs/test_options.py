@@ -3,6 +3,7 @@
 import pathlib
 
 import absl.flags
+import numpy as np
 import pytest
 
 from flowgan_tf.configs import digits
@@ -75,6 +76,29 @@ def test_a_condition_that_is_not_a_label_needs_no_components():
   ):
     assert parsed_config(flags).nice.components == components
   assert parsed_config(['--condition=mask:half', '--generator=real_nvp']).real_nvp.components == 1
+
+
+def test_components_of_a_plug_in_suit_the_condition(tmp_path, monkeypatch):
+  (tmp_path / 'mixed.py').write_text(
+    """
+import flowgan_tf as fg
+
+@fg.flows.builder(components=lambda arguments: arguments.components)
+def mixed(image_shape, *, components=4, dtype='float32', name='mixed'):
+  ...
+
+@fg.flows.builder(components=4)
+def fixed(image_shape, *, dtype='float32', name='fixed'):
+  ...
+"""
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  images, labels = np.zeros((9, 8, 8, 1), np.uint8), np.arange(9) % 3
+  np.savez(tmp_path / 'three.npz', images=images, labels=labels)
+  of_classes = [f'--dataset={tmp_path}/three.npz', '--condition=label']
+  for flags, components in (([], 4), (of_classes, 6), (['--condition=mask:half'], 1)):
+    assert parsed_config(['--generator=mixed:mixed', *flags]).mixed.components == components
+  assert parsed_config(['--generator=mixed:fixed', '--condition=mask:half']).generator == 'mixed:fixed'
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import functools
 import logging
@@ -88,12 +87,15 @@ def define_settings(module: str) -> None:
   """
   _run_config.cache_clear()
   flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
+  config = default_config()
   with command.errors_reported():
-    config = default_config(**_parts())
-  for name, (_, setting) in declared(config).items():
-    _define(f'config.{name}', setting.kind, setting.description, __name__)
-    if setting.short:
-      _define(name, setting.kind, setting.description, module)
+    try:
+      config = default_config(**_parts())
+    finally:  # An error names flags, so they are defined before it is reported.
+      for name, (_, setting) in declared(config).items():
+        _define(f'config.{name}', setting.kind, setting.description, __name__)
+        if setting.short:
+          _define(name, setting.kind, setting.description, module)
 
 
 def _parts() -> dict[str, Any]:
@@ -105,11 +107,10 @@ def _parts() -> dict[str, Any]:
   parsers = {f'config.{name}': parser for name, parser in parsers.items()} | parsers  # The short flag comes last.
   named = _given_early(parsers | {'config': flags.ArgumentParser()})
   parts: dict[str, Any] = {}
-  with contextlib.suppress(UsageError):  # It is said later, when there are flags to name.
-    if file := named.pop('config', ''):
-      search_in('.')
-      config = _read_config(file)
-      parts = {name: config[name] for name in PLUGGED}
+  if file := named.pop('config', ''):
+    search_in('.')
+    config = _read_config(file)
+    parts = {name: config[name] for name in PLUGGED}
   parts |= {name.removeprefix('config.'): value for name, value in named.items()}
   if any(map(is_plugin, [*parts.get('terms', ()), *parts.values()])):
     search_in('.')  # For nothing else: a library may look there for a module that is not installed.

@@ -51,6 +51,7 @@ def test_files_without_a_configuration(tmp_path, monkeypatch):
   for content in (b'', b'\xff\x00'):
     (tmp_path / 'odd.py').write_bytes(content)
     assert_one_line(call('train', '--config=odd.py'), 'train', 'train: odd.py: --config cannot be used (')
+  assert_one_line(call('train', '--config=odd.py', '--config.toy.spread=2'), 'train', 'train: odd.py: --config cannot ')
   for path in ('.', 'missing.py:x', 'x' * 5000):
     assert_one_line(call('train', f'--config={path}'), 'train', '--config cannot be ')
   said = 'train: cifar10.py:foo: no such variant; expected one of mle, adversarial, hybrid, '

@@ -31,6 +31,13 @@ POSITIVE: Range = ('a positive number', lambda v: v > 0)
 MOST_UNITS = 65_536
 MOST_LAYERS = 256
 
+# What bijectors allow, and the builders that take them by name.
+ALPHAS = 0, 0.499
+LOG_SCALE_BOUNDS = 1e-30, 1e30
+MOST_BINS = 1024
+SPLINE_BINS = 2, 256
+SPLINE_BOUNDS = 1e-3, 10**6
+
 
 def sizes(most: int) -> Range:
   """Returns what the sizes of up to `most` layers must be."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from flowgan_tf.base.errors import check, check_choice, check_integer, check_integers, is_integer
 from flowgan_tf.base.lazy import lazy_import, tf
-from flowgan_tf.base.settings import MOST_UNITS, with_settings
+from flowgan_tf.base.settings import MOST_UNITS, with_current_names, with_settings
 from flowgan_tf.flows.traits import Traits
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
 
   @functools.wraps(make)
   def checked(*positional, **arguments):
+    arguments = with_current_names(build, arguments)
     signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
     arguments |= zip(signature.parameters, positional, strict=False)
     arguments = {name: int(value) if is_integer(value) else value for name, value in arguments.items()}

@@ -21,6 +21,7 @@ from ml_collections import config_dict
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
 from flowgan_tf.base.plugins import is_plugin, search_in, short_name
+from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.data.names import check_exists, is_local
 from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.programs import command, recipes
@@ -96,6 +97,14 @@ def define_settings(module: str) -> None:
         _define(f'config.{name}', setting.kind, setting.description, __name__)
         if setting.short:
           _define(name, setting.kind, setting.description, module)
+      for former, name in _former_flags():
+        flags.DEFINE_alias(former, name, module_name=__name__)
+
+
+def _former_flags() -> list[tuple[str, str]]:
+  """Returns the flags of settings that have former names, by these and by those of today."""
+  pairs = [(start + old, start + new) for old, new in RENAMED.items() for start in ('config.', '')]
+  return [(former, name) for former, name in pairs if name in FLAGS]
 
 
 def _parts() -> dict[str, Any]:
@@ -140,6 +149,9 @@ def configurations(
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
+  for former, name in _former_flags():
+    if FLAGS[former].present:
+      _LOG.warning('--%s is called --%s now.', former, name)
   begun = read_description(workdir) if workdir else None
   saved = begun if workdir and available(workdir) else None
   base, seen = _base(workdir, begun)

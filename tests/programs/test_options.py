@@ -6,10 +6,13 @@ import absl.flags
 import numpy as np
 import pytest
 
+import flowgan_tf as fg
+from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.configs import digits
 from flowgan_tf.programs import command, options
-from flowgan_tf.runs.config import declared
-from flowgan_tf.runs.folder import Description, write_description
+from flowgan_tf.runs import record as records
+from flowgan_tf.runs.config import declared, default_config, settings
+from flowgan_tf.runs.folder import Description, read_description, write_description
 from tests.programs.conftest import assert_one_line, call, parsed_config
 from tests.tiny import FACTS
 
@@ -210,6 +213,45 @@ def test_a_plug_in_has_flags_wherever_it_is_named(tmp_path, monkeypatch):
     ['--config.toy.spread=2.5', f'--flagfile={tmp_path}/flags'],
   ):
     assert parsed_config(flags).toy.spread == 2.5
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+  for former, name in (('nice.units', 'nice.hidden_units'), ('updates', 'steps')):
+    monkeypatch.setitem(RENAMED, former, name)
+
+
+def test_former_names_are_flags_and_in_config_files(renamed, tmp_path, caplog):
+  (tmp_path / 'old.py').write_text(FILE.format('config.nice.units = 7; config.updates = 2 * config.updates'))
+  steps = 2 * default_config().steps
+  for flags, expected in (
+    (['--config.nice.units=7', '--updates=3'], (7, 3)),
+    (['--config.updates=3'], (digits.get_config().nice.hidden_units, 3)),
+    ([f'--config={tmp_path}/old.py'], (7, steps)),
+  ):
+    caplog.clear()
+    config = parsed_config(flags)
+    assert (config.nice.hidden_units, config.steps) == expected
+    said = ' '.join(caplog.messages)
+    assert ('units' in said) == (expected[0] == 7) and 'updates' in said and 'steps' in said
+  assert {*settings(config)} == {*settings(default_config())}
+
+
+def test_an_older_run_has_former_names(renamed, tmp_path, caplog):
+  write_description(tmp_path, Description(default_config(), FACTS))
+  record = records.read(tmp_path)
+  record['config']['updates'] = record['config'].pop('steps') + 1
+  record['config']['nice']['units'] = record['config']['nice'].pop('hidden_units') + 1
+  records.write(tmp_path, record)
+  config, default = read_description(tmp_path).config, default_config()
+  assert (config.steps, config.nice.hidden_units) == (default.steps + 1, default.nice.hidden_units + 1)
+  assert not caplog.messages
+
+
+def test_builders_take_former_names(renamed):
+  with pytest.warns(DeprecationWarning, match='`units`.*`hidden_units`'):
+    flow = fg.flows.nice((2, 2, 1), couplings=2, units=3, hidden_layers=1)
+  assert any(variable.shape == (3,) for variable in flow.trainable_variables)
 
 
 def test_paths_are_made_absolute(tmp_path, monkeypatch):

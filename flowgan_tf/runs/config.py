@@ -63,7 +63,13 @@ _WITHOUT_PLUGINS = {'generator': 'nice', 'critic': 'dcgan_critic', 'terms': ()}
 
 
 def declared(config: Mapping[str, Any] = _WITHOUT_PLUGINS) -> dict[str, Declared]:
-  """Returns all settings by dotted name, also those of the plug-ins that `config` names."""
+  """Returns every setting of a configuration by its dotted name, such as 'nice.couplings'.
+
+  The names of generator, critic and terms in `config` say which plug-ins there are. Their settings are included.
+
+  Raises:
+    UsageError: If a term has a setting of a name that another part has.
+  """
   found: dict[str, Declared] = {}
   for block, owner in _owners(config):
     for name, setting in owner.declared().items():
@@ -215,7 +221,13 @@ def check_settings(config: config_dict.ConfigDict) -> None:
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks all settings, also those of generators and critics, each by itself and how they suit each other."""
+  """Checks the value of each setting, and then whether the values fit each other.
+
+  It also checks the settings of generators and critics that the configuration does not use.
+
+  Raises:
+    UsageError: If a setting is missing, unknown or wrong, or two do not fit each other.
+  """
   check_values(config)
   for _, owner in _owners(config):
     owner.check(config)

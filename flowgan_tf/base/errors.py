@@ -26,6 +26,7 @@ __all__ = [
   'check_memory',
   'check_number',
   'check_path',
+  'check_range',
   'did_you_mean',
   'is_integer',
   'is_path',
@@ -106,6 +107,11 @@ def check_number(name: str, value: Any, expected: str, holds: Callable[[float], 
   except OverflowError:  # An integer that no float can hold.
     finite = False
   check(name, value, expected, finite and holds(value))
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> None:
+  """Checks for a number from `low` to `high`."""
+  check_number(name, value, f'a number from {low:g} to {high:g}', lambda v: low <= v <= high)
 
 
 def check_path(name: str, value: object) -> None:

@@ -11,6 +11,7 @@ import numbers
 import textwrap
 import types
 import typing
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self, TypeVar
 
@@ -31,6 +32,13 @@ POSITIVE: Range = ('a positive number', lambda v: v > 0)
 MOST_UNITS = 65_536
 MOST_LAYERS = 256
 
+# What bijectors allow, and the builders that take them by name.
+ALPHAS = 0, 0.499
+LOG_SCALE_BOUNDS = 1e-30, 1e30
+MOST_BINS = 1024
+SPLINE_BINS = 2, 256
+SPLINE_BOUNDS = 1e-3, 10**6
+
 
 def sizes(most: int) -> Range:
   """Returns what the sizes of up to `most` layers must be."""
@@ -39,6 +47,25 @@ def sizes(most: int) -> Range:
     return 1 <= len(value) <= most and all(is_integer(size) and 1 <= size <= MOST_UNITS for size in value)
 
   return f'1 to {most} integers from 1 to {MOST_UNITS}', holds
+
+
+# Former dotted names of settings, and those of today: {'nice.units': 'nice.hidden_units'}. Flags, config files, the
+# keywords of builders and what earlier versions wrote may use them.
+RENAMED: dict[str, str] = {}
+
+
+def former_names(block: str) -> dict[str, str]:
+  """Returns the former names of the settings in a block, '' for the top, each with the name of today."""
+  names = {tuple(old.rpartition('.')[::2]): new.rpartition('.')[2] for old, new in RENAMED.items()}
+  return {old: new for (owner, old), new in names.items() if owner == block}
+
+
+def with_current_names(build: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the keywords of a builder by their names of today, and warns of former names."""
+  names = former_names(getattr(build, '__name__', ''))
+  for name in names.keys() & arguments.keys():
+    warnings.warn(f'`{name}` is called `{names[name]}` now.', DeprecationWarning, stacklevel=3)
+  return {names.get(name, name): value for name, value in arguments.items()}
 
 
 # What a value must be, and whether it is, for each type of setting.
@@ -269,6 +296,7 @@ def with_settings(build: F) -> F:
 
   @functools.wraps(build)
   def checked(*args, **kwargs):
+    kwargs = with_current_names(build, kwargs)
     for name in declared.keys() & kwargs.keys():
       declared[name].check(name, kwargs[name])
     return build(*args, **kwargs)

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.base.errors import UsageError, check, check_integer, check_number
+from flowgan_tf.base.errors import UsageError, check, check_integer, check_range
+from flowgan_tf.base.settings import LOG_SCALE_BOUNDS
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, has_argument
 from flowgan_tf.networks.adapter import KerasModule
@@ -238,8 +239,8 @@ class AffineCoupling(Coupling):
     Raises:
       UsageError: As for a `Coupling`, or if `log_scale_bound` or `initial_scale` is out of range.
     """
-    check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
-    check_number('initial_scale', initial_scale, 'a number from -1e30 to 1e30', lambda v: abs(v) <= 1e30)
+    check_range('log_scale_bound', log_scale_bound, *LOG_SCALE_BOUNDS)
+    check_range('initial_scale', initial_scale, -1e30, 1e30)
     with tf.name_scope(name) as name:
       super().__init__(conditioner, mask, self._affine, 2, name, condition_shape)
       self._bound = float(log_scale_bound)

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.base.errors import check, check_integer, check_number
+from flowgan_tf.base.errors import check, check_integer, check_range
+from flowgan_tf.base.settings import MOST_BINS
 from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape, clip
 from flowgan_tf.bijectors.grids import grids, turns
 from flowgan_tf.networks.adapter import KerasModule
@@ -80,7 +81,6 @@ class HistogramLogit(VariableBijector, OnePassBijector):
 
   accepts_training = True
   fit_images = None  #: `fit` takes as many images as there are.
-  MOST_BINS = 1024
 
   #: Adversarial training sets this. It changes gradients alone. They pass through the networks by way of the scaled
   #: pixels that these see, as if they were not rounded to bins, but not by way of the logits. And dx/dy treats a bin of
@@ -116,8 +116,8 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       UsageError: If `bins` or `alpha` is out of range, or the image has too few pixels for so many conditioners.
     """
     parameters = dict(locals())
-    check_integer('bins', bins, 2, self.MOST_BINS)
-    check_number('alpha', alpha, 'a number from 1e-30 to 0.1', lambda v: 1e-30 <= v <= 0.1)
+    check_integer('bins', bins, 2, MOST_BINS)
+    check_range('alpha', alpha, 1e-30, 0.1)
     with tf.name_scope(name) as name:
       self._event_shape, self._bins, self._alpha = tuple(tf.TensorShape(event_shape)), int(bins), float(alpha)
       self._size = math.prod(self._event_shape)

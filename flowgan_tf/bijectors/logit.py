@@ -6,7 +6,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.base.errors import check, check_number
+from flowgan_tf.base.errors import check, check_range
+from flowgan_tf.base.settings import ALPHAS
 from flowgan_tf.bijectors.base import OnePassBijector
 
 
@@ -50,7 +51,7 @@ class AlphaLogit(OnePassBijector):
       UsageError: If `alpha` is out of range.
     """
     parameters = dict(locals())
-    check_number('alpha', alpha, 'a number from 0 to 0.499', lambda v: 0 <= v <= 0.499)
+    check_range('alpha', alpha, *ALPHAS)
     with tf.name_scope(name) as name:
       self._alpha = float(alpha)
       super().__init__(forward_min_event_ndims=0, parameters=parameters, name=name)

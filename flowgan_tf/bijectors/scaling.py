@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from flowgan_tf.base.errors import check_number
+from flowgan_tf.base.errors import check_range
+from flowgan_tf.base.settings import LOG_SCALE_BOUNDS
 from flowgan_tf.bijectors.base import VariableBijector, check_event_shape
 
 
@@ -39,7 +40,7 @@ class DiagonalScaling(VariableBijector):
       UsageError: If `log_scale_bound` is out of range.
     """
     parameters = dict(locals())
-    check_number('log_scale_bound', log_scale_bound, 'a number from 1e-30 to 1e30', lambda v: 1e-30 <= v <= 1e30)
+    check_range('log_scale_bound', log_scale_bound, *LOG_SCALE_BOUNDS)
     with tf.name_scope(name) as name:
       self._bound = float(log_scale_bound)
       self._raw = tf.Variable(tf.zeros(event_shape, dtype), name='log_scale')

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from flowgan_tf.base.errors import check_integer, check_number
+from flowgan_tf.base.errors import check_integer, check_range
+from flowgan_tf.base.settings import SPLINE_BINS, SPLINE_BOUNDS
 from flowgan_tf.bijectors import masks
 from flowgan_tf.bijectors.base import OnePassBijector, clip
 from flowgan_tf.bijectors.coupling import Coupling
@@ -54,8 +55,8 @@ class SplineCoupling(Coupling):
     Raises:
       UsageError: As for a `Coupling`, or if `bins` or `bound` is out of range.
     """
-    check_integer('bins', bins, 2, 256)
-    check_number('bound', bound, 'a number from 1e-3 to 1e6', lambda v: 1e-3 <= v <= 1e6)
+    check_integer('bins', bins, *SPLINE_BINS)
+    check_range('bound', bound, *SPLINE_BOUNDS)
     self._bins, self._bound = int(bins), float(bound)
     super().__init__(conditioner, mask, self._spline, 3 * self._bins - 1, name, condition_shape)
 

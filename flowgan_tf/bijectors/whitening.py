@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 import tensorflow as tf
 
-from flowgan_tf.base.errors import check, check_integers, check_number
+from flowgan_tf.base.errors import check, check_integers, check_range
 from flowgan_tf.bijectors.base import VariableBijector, check_event_shape
 
 _LEAST = 1e-6  # Smallest variance, as a share of the mean one, which is 1 if all are 0.
@@ -45,7 +45,7 @@ class SpectralWhitening(VariableBijector):
     parameters = dict(locals())
     check_integers('event_shape', event_shape)
     check('event_shape', tuple(event_shape), '(height, width, channels)', len(event_shape) == 3)
-    check_number('stddev', stddev, 'a number from 1e-6 to 1e6', lambda v: 1e-6 <= v <= 1e6)
+    check_range('stddev', stddev, 1e-6, 1e6)
     *sides, channels = self._shape = tuple(event_shape)
     self._stddev = float(stddev)
     with tf.name_scope(name) as name:

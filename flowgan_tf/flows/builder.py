@@ -18,7 +18,7 @@ import numpy as np
 
 from flowgan_tf.base.errors import check, check_choice, check_integer, check_integers, is_integer
 from flowgan_tf.base.lazy import lazy_import, tf
-from flowgan_tf.base.settings import MOST_UNITS, with_settings
+from flowgan_tf.base.settings import MOST_UNITS, with_current_names, with_settings
 from flowgan_tf.flows.traits import Traits
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
 
   @functools.wraps(make)
   def checked(*positional, **arguments):
+    arguments = with_current_names(build, arguments)
     signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
     arguments |= zip(signature.parameters, positional, strict=False)
     arguments = {name: int(value) if is_integer(value) else value for name, value in arguments.items()}
@@ -139,6 +140,12 @@ def _check_built(name: str, generator: Any, shape: Sequence[int], dtype: str | N
     check(name, ', '.join(of_layers), expected, not of_layers or dtype.removeprefix('mixed_') in of_layers)
 
 
+def check_networks(see: bool, of_labels: bool, components: int, name: str = 'condition_networks') -> None:
+  """Checks that the components of the prior tell the conditions apart if the networks of a flow do not see them."""
+  expected = 'True unless the condition is a label, which chooses among several components of the prior'
+  check(name, see, expected, see or (of_labels and components > 1))
+
+
 def network_condition(
   classes: int | None, condition_shape: Sequence[int] | None, condition_networks: bool = True, components: int = 1
 ) -> tuple[int, ...] | None:
@@ -148,12 +155,10 @@ def network_condition(
     UsageError: If the arguments of the builder, which are given, do not fit each other.
   """
   check('condition_shape', condition_shape, 'None with `classes`', classes is None or condition_shape is None)
+  check_networks(condition_networks, classes is not None, components)
   if classes is not None:
     check_integer('classes', classes, 2, MOST_UNITS)
-    expected = 'True if the prior has a single component, because nothing else tells the classes apart'
-    check('condition_networks', condition_networks, expected, condition_networks or components > 1)
     return (classes,) if condition_networks else None
-  check('condition_networks', condition_networks, 'True without `classes`', condition_networks)
   if condition_shape is None:
     return None
   check_integers('condition_shape', condition_shape, MOST_UNITS)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.base.errors import check
 from flowgan_tf.base.plugins import Registry, short_name
 from flowgan_tf.base.settings import Settings, setting, settings_of
-from flowgan_tf.flows.builder import Builder
+from flowgan_tf.flows.builder import Builder, check_networks
 from flowgan_tf.flows.dcgan import dcgan
 from flowgan_tf.flows.jet import jet
 from flowgan_tf.flows.nice import nice
@@ -42,9 +41,5 @@ class GeneratorSettings(Settings):
   @classmethod
   def check(cls, config: Any) -> None:
     """Checks that something tells the classes apart if the networks do not see the condition."""
-    name, traits = short_name(config.generator), traits_of(config)
-    networks = traits.sees_condition
-    expected = "True if `condition` is not 'label', because only a label can choose components of the prior"
-    check(f'{name}.condition_networks', networks, expected, networks or config.condition == 'label')
-    expected = f'True if `{name}.components` is 1, because nothing else tells the classes apart'
-    check(f'{name}.condition_networks', networks, expected, networks or traits.components > 1)
+    traits, name = traits_of(config), f'{short_name(config.generator)}.condition_networks'
+    check_networks(traits.sees_condition, config.condition == 'label', traits.components, name)

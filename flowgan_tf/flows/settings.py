@@ -2,13 +2,21 @@
 
 from typing import Annotated
 
-from flowgan_tf.base.settings import MOST_LAYERS, MOST_UNITS, Setting
+from flowgan_tf.base.settings import (
+  ALPHAS,
+  LOG_SCALE_BOUNDS,
+  MOST_BINS,
+  MOST_LAYERS,
+  MOST_UNITS,
+  SPLINE_BINS,
+  SPLINE_BOUNDS,
+  Setting,
+)
 from flowgan_tf.flows.couplings import COUPLINGS
 
 # The names stand here for the programs, which check them before TensorFlow is loaded.
 PRIOR_NAMES = ('logistic', 'normal')
 NORMALIZATION_NAMES = ('batch', 'layer', 'scalar_batch', 'none')
-MOST_BINS = 1024
 
 # A single coupling would leave half of the pixels unchanged.
 Couplings = Annotated[int, Setting('Number of couplings.', 2, MOST_LAYERS)]
@@ -22,10 +30,10 @@ CouplingName = Annotated[
 HiddenUnits = Annotated[int, Setting("Units of each hidden layer of a coupling's network.", 1, MOST_UNITS)]
 HiddenLayers = Annotated[int, Setting("Hidden layers of a coupling's network.", 1, MOST_LAYERS)]
 LogScaleBound = Annotated[
-  float, Setting('Largest absolute log-scale of an affine coupling, in nats.', minimum=1e-30, maximum=1e30)
+  float, Setting('Largest absolute log-scale of an affine coupling, in nats.', *LOG_SCALE_BOUNDS)
 ]
-SplineBins = Annotated[int, Setting('Bins of each spline of a spline coupling.', 2, 256)]
-SplineBound = Annotated[float, Setting('Where these splines end on both sides of 0.', minimum=1e-3, maximum=10**6)]
+SplineBins = Annotated[int, Setting('Bins of each spline of a spline coupling.', *SPLINE_BINS)]
+SplineBound = Annotated[float, Setting('Where these splines end on both sides of 0.', *SPLINE_BOUNDS)]
 Prior = Annotated[str, Setting('Distribution of the noise.', choices=PRIOR_NAMES)]
 Components = Annotated[
   int,
@@ -36,7 +44,7 @@ Components = Annotated[
     1000,
   ),
 ]
-Alpha = Annotated[float, Setting('Alpha of the alpha-logit; 0.05 in Dinh et al. 2017.', minimum=0, maximum=0.499)]
+Alpha = Annotated[float, Setting('Alpha of the alpha-logit; 0.05 in Dinh et al. 2017.', *ALPHAS)]
 HistogramBins = Annotated[
   int,
   Setting(

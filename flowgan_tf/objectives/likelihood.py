@@ -12,7 +12,7 @@ from flowgan_tf.base.plugins import short_name
 from flowgan_tf.base.settings import NOT_NEGATIVE, setting
 from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.flows.registry import traits_of
-from flowgan_tf.objectives.term import Drawn, Number, Seen, Term, between, moving
+from flowgan_tf.objectives.term import Drawn, Number, Seen, Term, between, is_moving, moving
 
 # The weight of the likelihood in the objectives that fix it.
 _FIXED = {'mle': 1.0, 'adversarial': 0.0}
@@ -102,7 +102,7 @@ class Likelihood(Term):
   @classmethod
   def moves(cls, config: Any) -> bool:
     """Whether lambda changes during the training."""
-    return config['objective'] not in _FIXED and bool(config['final_lambda'])
+    return config['objective'] not in _FIXED and is_moving(config, 'lambda')
 
   def of_images(self, seen: Seen) -> dict[str, tf.Tensor]:
     """Returns `log_prob` in nats."""

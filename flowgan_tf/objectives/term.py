@@ -119,8 +119,11 @@ class Term(abc.ABC):
 
   @classmethod
   def moves(cls, config: Any) -> bool:
-    """Whether `loss` depends on `Drawn.progress`; a training can then not go on to more steps."""
-    return False
+    """Whether `loss` depends on `Drawn.progress`; a training can then not go on to more steps.
+
+    By default this is so if the term applies and its weight has a `final_` weight that differs.
+    """
+    return bool(cls.weight_setting) and cls.applies(config) and is_moving(config, cls.weight_setting)
 
   @abc.abstractmethod
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -158,7 +161,11 @@ def between(first: float, last: float | None, progress: float | tf.Tensor) -> fl
   return first if last is None or last == first else first * (last / first) ** progress
 
 
+def is_moving(config: Mapping[str, Any], name: str) -> bool:
+  """Whether a weight changes during a training: there is a `final_` weight that differs."""
+  return config.get(f'final_{name}') not in (None, config[name])
+
+
 def moving(config: Mapping[str, Any], name: str) -> str:
-  """Returns a weight in words, such as '10', or '10 to 1' if there is a `final_` weight."""
-  first, last = config[name], config.get(f'final_{name}')
-  return f'{first:g}' + (f' to {last:g}' if last not in (None, first) else '')
+  """Returns a weight in words, such as '10', or '10 to 1' if it changes."""
+  return f'{config[name]:g}' + (f' to {config[f"final_{name}"]:g}' if is_moving(config, name) else '')

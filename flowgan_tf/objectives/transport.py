@@ -59,11 +59,6 @@ class Transport(Term):
       expected = '0 with histogram networks that see the condition, as the step from logits to pixels depends on it'
       check('transport_weight', weight, expected, not (weight and config.condition and traits.logits_see_condition))
 
-  @classmethod
-  def moves(cls, config: Any) -> bool:
-    """Whether the weight changes during the training."""
-    return cls.applies(config) and bool(config['final_transport_weight'])
-
   def loss(self, drawn: Drawn) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Logs `transport`, the cost before weighting."""
     # Networks of histograms would move the goal.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import functools
 import logging
@@ -21,9 +20,10 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
-from flowgan_tf.base.plugins import is_plugin, search_in
+from flowgan_tf.base.plugins import is_plugin, search_in, short_name
+from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.data.names import check_exists, is_local
-from flowgan_tf.flows.registry import GENERATORS
+from flowgan_tf.flows.registry import traits_of
 from flowgan_tf.programs import command, recipes
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
@@ -32,6 +32,7 @@ from flowgan_tf.runs.config import (
   check_settings,
   declared,
   default_config,
+  extend,
   flat,
   free_settings,
   idle,
@@ -87,12 +88,23 @@ def define_settings(module: str) -> None:
   """
   _run_config.cache_clear()
   flags.DEFINE_string('config', None, 'Config file. Default: the one that suits --dataset.', module_name=module)
+  config = default_config()
   with command.errors_reported():
-    config = default_config(**_parts())
-  for name, (_, setting) in declared(config).items():
-    _define(f'config.{name}', setting.kind, setting.description, __name__)
-    if setting.short:
-      _define(name, setting.kind, setting.description, module)
+    try:
+      config = default_config(**_parts())
+    finally:  # An error names flags, so they are defined before it is reported.
+      for name, (_, setting) in declared(config).items():
+        _define(f'config.{name}', setting.kind, setting.description, __name__)
+        if setting.short:
+          _define(name, setting.kind, setting.description, module)
+      for former, name in _former_flags():
+        flags.DEFINE_alias(former, name, module_name=__name__)
+
+
+def _former_flags() -> list[tuple[str, str]]:
+  """Returns the flags of settings that have former names, by these and by those of today."""
+  pairs = [(start + old, start + new) for old, new in RENAMED.items() for start in ('config.', '')]
+  return [(former, name) for former, name in pairs if name in FLAGS]
 
 
 def _parts() -> dict[str, Any]:
@@ -104,11 +116,10 @@ def _parts() -> dict[str, Any]:
   parsers = {f'config.{name}': parser for name, parser in parsers.items()} | parsers  # The short flag comes last.
   named = _given_early(parsers | {'config': flags.ArgumentParser()})
   parts: dict[str, Any] = {}
-  with contextlib.suppress(UsageError):  # It is said later, when there are flags to name.
-    if file := named.pop('config', ''):
-      search_in('.')
-      config = _read_config(file)
-      parts = {name: config[name] for name in PLUGGED}
+  if file := named.pop('config', ''):
+    search_in('.')
+    config = _read_config(file)
+    parts = {name: config[name] for name in PLUGGED}
   parts |= {name.removeprefix('config.'): value for name, value in named.items()}
   if any(map(is_plugin, [*parts.get('terms', ()), *parts.values()])):
     search_in('.')  # For nothing else: a library may look there for a module that is not installed.
@@ -138,6 +149,9 @@ def configurations(
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
   settings that the program itself chooses, by name, and gives one configuration.
   """
+  for former, name in _former_flags():
+    if FLAGS[former].present:
+      _LOG.warning('--%s is called --%s now.', former, name)
   begun = read_description(workdir) if workdir else None
   saved = begun if workdir and available(workdir) else None
   base, seen = _base(workdir, begun)
@@ -254,14 +268,15 @@ def _suitable() -> tuple[config_dict.ConfigDict, str]:
   file, needed, seen = recipes.choose(dataset, FLAGS['config.image_size'].value or 0)
   config = _read_config(str(_CONFIGS / file))
   generator, condition = (FLAGS[name].value or FLAGS[f'config.{name}'].value for name in ('generator', 'condition'))
-  generator = generator or config.generator
-  components = GENERATORS[generator].traits(**config[generator]).components if generator in config else 1
+  config.generator = generator or config.generator
+  traits, block = traits_of(extend(config)), short_name(config.generator)
+  components = traits.components if 'components' in config[block] else 1
   if condition and condition != 'label' and components > 1:
-    needed = needed | {f'{generator}.components': 1}  # A sample would draw one of several whatever its condition is.
+    needed = needed | {f'{block}.components': 1}  # A sample would draw one of several whatever its condition is.
   elif condition and components > 1:
     classes = recipes.count_classes(dataset)
     if classes and components % classes:  # Each class has as many as the others.
-      needed = needed | {f'{generator}.components': -(-components // classes) * classes}
+      needed = needed | {f'{block}.components': -(-components // classes) * classes}
   config.update_from_flattened_dict(needed)
   flags_needed = ''.join(f' --config.{name}={value}' for name, value in needed.items())
   return config, seen and f'{seen}: trains with --config=configs/{file}{flags_needed}.'

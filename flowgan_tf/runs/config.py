@@ -6,6 +6,7 @@ TensorFlow, so that a program refuses a wrong flag within a second.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,7 @@ from ml_collections import config_dict
 from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.files import as_json
 from flowgan_tf.base.plugins import folders_of, is_plugin, short_name
-from flowgan_tf.base.settings import Setting, Settings, check_kind, settings_of
+from flowgan_tf.base.settings import Setting, Settings, check_kind, former_names, settings_of
 from flowgan_tf.data.settings import DataSettings
 from flowgan_tf.flows.registry import GENERATORS, GeneratorSettings
 from flowgan_tf.objectives import CRITICS
@@ -26,6 +27,8 @@ from flowgan_tf.runs.settings import OptimizerSettings, ReportSettings, StartSet
 if TYPE_CHECKING:
   from flowgan_tf.data import Dataset
 
+_LOG = logging.getLogger(__name__)
+
 PATHS = (*PLACES, 'init_from')  # settings that are paths, besides `dataset`
 
 # The owners of the settings at the top of a configuration; the terms of the loss follow.
@@ -34,8 +37,8 @@ _OWNERS = (TrainingSettings, DataSettings, GeneratorSettings, StartSettings, Obj
 _BUILDERS: dict[str, Mapping[str, Callable]] = {'generator': GENERATORS, 'critic': CRITICS}
 PLUGGED = (*_BUILDERS, 'terms')  # settings that name parts with settings of their own
 _OPTIMIZERS = ('optimizer', 'critic_optimizer')
-# Settings of earlier versions, and the values with which they trained as this version does.
-_FORMER = {'critic_sees': 'pixels', 'spread_labels': False}
+# Settings that are removed, and the values with which earlier versions trained as this version does.
+_REMOVED = {'critic_sees': 'pixels', 'spread_labels': False}
 
 
 class Declared(NamedTuple):
@@ -60,7 +63,13 @@ _WITHOUT_PLUGINS = {'generator': 'nice', 'critic': 'dcgan_critic', 'terms': ()}
 
 
 def declared(config: Mapping[str, Any] = _WITHOUT_PLUGINS) -> dict[str, Declared]:
-  """Returns all settings by dotted name, also those of the plug-ins that `config` names."""
+  """Returns every setting of a configuration by its dotted name, such as 'nice.couplings'.
+
+  The names of generator, critic and terms in `config` say which plug-ins there are. Their settings are included.
+
+  Raises:
+    UsageError: If a term has a setting of a name that another part has.
+  """
   found: dict[str, Declared] = {}
   for block, owner in _owners(config):
     for name, setting in owner.declared().items():
@@ -72,12 +81,37 @@ def declared(config: Mapping[str, Any] = _WITHOUT_PLUGINS) -> dict[str, Declared
   return found
 
 
+class _Block(config_dict.ConfigDict):
+  """A block in which some settings have former names; a line of the log says what they are called now."""
+
+  _names: Mapping[str, str] = {}
+
+  def _current(self, key):
+    if key not in self._names:
+      return key
+    _LOG.warning('The setting %s is called %s now.', key, self._names[key])
+    return self._names[key]
+
+  def __setitem__(self, key, value):
+    super().__setitem__(self._current(key), value)
+
+  def __getitem__(self, key):
+    return super().__getitem__(self._current(key))
+
+
+def _make_block(name: str) -> config_dict.ConfigDict:
+  if not (names := former_names(name)):
+    return config_dict.ConfigDict()
+  object.__setattr__(block := _Block(), '_names', names)  # An assignment would make it a setting.
+  return block
+
+
 def _fill(config: config_dict.ConfigDict, chosen: Mapping[str, Any]) -> None:
   """Gives a configuration the settings and blocks that it lacks, with their defaults, for the parts that are chosen."""
   known = {*config}
   for block, _ in _owners(chosen):
     if block and block not in known:
-      config[block] = config_dict.ConfigDict()
+      config[block] = _make_block(block)
   for name, (_, setting) in declared(chosen).items():
     block, _, key = name.rpartition('.')
     if (block or name) not in known:
@@ -96,7 +130,7 @@ def default_config(**chosen: Any) -> config_dict.ConfigDict:
   config.checkered.filters = 32
   ```
   """
-  config = config_dict.ConfigDict()
+  config = _make_block('')
   _fill(config, _WITHOUT_PLUGINS)
   config.lock()  # so that a misspelt setting is an error
   config.update({name: value for name, value in chosen.items() if name in PLUGGED})
@@ -117,14 +151,19 @@ def recorded_config(recorded: Mapping[str, Any]) -> config_dict.ConfigDict:
   return config
 
 
-def without_former(recorded: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the settings that `config.json` has, without those of earlier versions."""
-  return {name: value for name, value in recorded.items() if name not in _FORMER}
+def current_settings(recorded: Mapping[str, Any], block: str = '') -> dict[str, Any]:
+  """Returns the settings in a `config.json` under the names of today, and leaves out those that are removed."""
+  names = former_names(block)
+  return {
+    names.get(name, name): current_settings(value, name) if isinstance(value, Mapping) else value
+    for name, value in recorded.items()
+    if block or name not in _REMOVED
+  }
 
 
-def former_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the settings in `config.json` with which an earlier version trained as this version cannot."""
-  return {name: recorded[name] for name, same in _FORMER.items() if recorded.get(name, same) != same}
+def untrainable_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the removed settings in a `config.json` whose values this version cannot train with."""
+  return {name: recorded[name] for name, same in _REMOVED.items() if recorded.get(name, same) != same}
 
 
 def without_plugins(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
@@ -182,7 +221,13 @@ def check_settings(config: config_dict.ConfigDict) -> None:
 
 
 def validate(config: config_dict.ConfigDict) -> None:
-  """Checks all settings, also those of generators and critics, each by itself and how they suit each other."""
+  """Checks the value of each setting, and then whether the values fit each other.
+
+  It also checks the settings of generators and critics that the configuration does not use.
+
+  Raises:
+    UsageError: If a setting is missing, unknown or wrong, or two do not fit each other.
+  """
   check_values(config)
   for _, owner in _owners(config):
     owner.check(config)

@@ -22,16 +22,16 @@ from flowgan_tf.objectives.objective import kinds_of
 from flowgan_tf.runs import record as records
 from flowgan_tf.runs.config import (
   check_values,
+  current_settings,
   default_config,
-  former_settings,
   idle,
   in_one_line,
   plugins_of,
   recorded_config,
   settings,
   training_changes,
+  untrainable_settings,
   used,
-  without_former,
   without_plugins,
 )
 from flowgan_tf.runs.pretrained import find_folder
@@ -86,7 +86,7 @@ def read_description(workdir: pathlib.Path, *, imports: bool = True) -> Descript
       raise UsageError(f'{said}, and the run {records.advice(workdir)}')
     for folder in (*plugins.values(), '.'):  # They may have moved.
       search_in(folder)
-  recorded = without_former(record['config'])
+  recorded = current_settings(record['config'])
   recorded |= {} if is_mine else {name: '' for name in records.PLACES if name in recorded}
   try:
     if named and not imports:
@@ -243,7 +243,7 @@ def exclusive(workdir: str | os.PathLike) -> Iterator[None]:
 def check_trains_on(workdir: pathlib.Path) -> None:
   """Rejects a run whose critic or generator only an earlier version could train on."""
   record = records.read(workdir)
-  for name, value in former_settings(record['config'] if record else {}).items():
+  for name, value in untrainable_settings(record['config'] if record else {}).items():
     said = f'was trained with {name} {value!r}, which this version cannot train on; use another `workdir`'
     raise UsageError(f'{workdir}: {said}', 'workdir')
 

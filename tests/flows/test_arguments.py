@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from flowgan_tf import flows
 from flowgan_tf.base.errors import UsageError
-from flowgan_tf.bijectors import AffineCoupling, HistogramLogit, SplineCoupling
+from flowgan_tf.bijectors import AffineCoupling, SplineCoupling
 from flowgan_tf.flows import settings
 from flowgan_tf.networks import NORMALIZATIONS
 
@@ -142,7 +142,6 @@ def test_arguments_that_do_not_fit_each_other_or_the_machine_are_refused(build, 
     build(**{'image_shape': SHAPE} | arguments)
 
 
-def test_names_and_limits_that_are_checked_without_tensorflow_are_those_of_their_owners():
+def test_names_that_are_checked_without_tensorflow_are_those_of_their_owners():
   assert set(settings.PRIOR_NAMES) == set(flows.PRIORS)
   assert set(settings.NORMALIZATION_NAMES) == set(NORMALIZATIONS)
-  assert settings.MOST_BINS == HistogramLogit.MOST_BINS

@@ -363,11 +363,8 @@ def test_wrong_constructors_and_builders_are_refused():
       '`distribution` must be a prior with the batch shape [] for a conditional flow',
     ),
     (lambda: nice(classes=3, condition_shape=(2,)), '`condition_shape` must be None with `classes`'),
-    (
-      lambda: nice(classes=3, condition_networks=False),
-      '`condition_networks` must be True if the prior has a single component,',
-    ),
-    (lambda: nice(condition_networks=False), '`condition_networks` must be True without `classes`'),
+    (lambda: nice(classes=3, condition_networks=False), '`condition_networks` must be True unless'),
+    (lambda: nice(components=3, condition_networks=False), '`condition_networks` must be True unless'),
     (lambda: nice(classes=3, components=4), '`components` must be 1 or a multiple of the 3 classes'),
     (lambda: nice(classes=1), '`classes` must be an integer from 2'),
     (lambda: nice(condition_shape=(2, 2)), '`condition_shape` must be (d,) for vectors, or (height, width, channels)'),

@@ -3,12 +3,16 @@
 import pathlib
 
 import absl.flags
+import numpy as np
 import pytest
 
+import flowgan_tf as fg
+from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.configs import digits
 from flowgan_tf.programs import command, options
-from flowgan_tf.runs.config import declared
-from flowgan_tf.runs.folder import Description, write_description
+from flowgan_tf.runs import record as records
+from flowgan_tf.runs.config import declared, default_config, settings
+from flowgan_tf.runs.folder import Description, read_description, write_description
 from tests.programs.conftest import assert_one_line, call, parsed_config
 from tests.tiny import FACTS
 
@@ -50,6 +54,7 @@ def test_files_without_a_configuration(tmp_path, monkeypatch):
   for content in (b'', b'\xff\x00'):
     (tmp_path / 'odd.py').write_bytes(content)
     assert_one_line(call('train', '--config=odd.py'), 'train', 'train: odd.py: --config cannot be used (')
+  assert_one_line(call('train', '--config=odd.py', '--config.toy.spread=2'), 'train', 'train: odd.py: --config cannot ')
   for path in ('.', 'missing.py:x', 'x' * 5000):
     assert_one_line(call('train', f'--config={path}'), 'train', '--config cannot be ')
   said = 'train: cifar10.py:foo: no such variant; expected one of mle, adversarial, hybrid, '
@@ -75,6 +80,29 @@ def test_a_condition_that_is_not_a_label_needs_no_components():
   ):
     assert parsed_config(flags).nice.components == components
   assert parsed_config(['--condition=mask:half', '--generator=real_nvp']).real_nvp.components == 1
+
+
+def test_components_of_a_plug_in_suit_the_condition(tmp_path, monkeypatch):
+  (tmp_path / 'mixed.py').write_text(
+    """
+import flowgan_tf as fg
+
+@fg.flows.builder(components=lambda arguments: arguments.components)
+def mixed(image_shape, *, components=4, dtype='float32', name='mixed'):
+  ...
+
+@fg.flows.builder(components=4)
+def fixed(image_shape, *, dtype='float32', name='fixed'):
+  ...
+"""
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  images, labels = np.zeros((9, 8, 8, 1), np.uint8), np.arange(9) % 3
+  np.savez(tmp_path / 'three.npz', images=images, labels=labels)
+  of_classes = [f'--dataset={tmp_path}/three.npz', '--condition=label']
+  for flags, components in (([], 4), (of_classes, 6), (['--condition=mask:half'], 1)):
+    assert parsed_config(['--generator=mixed:mixed', *flags]).mixed.components == components
+  assert parsed_config(['--generator=mixed:fixed', '--condition=mask:half']).generator == 'mixed:fixed'
 
 
 @pytest.mark.parametrize(
@@ -185,6 +213,45 @@ def test_a_plug_in_has_flags_wherever_it_is_named(tmp_path, monkeypatch):
     ['--config.toy.spread=2.5', f'--flagfile={tmp_path}/flags'],
   ):
     assert parsed_config(flags).toy.spread == 2.5
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+  for former, name in (('nice.units', 'nice.hidden_units'), ('updates', 'steps')):
+    monkeypatch.setitem(RENAMED, former, name)
+
+
+def test_former_names_are_flags_and_in_config_files(renamed, tmp_path, caplog):
+  (tmp_path / 'old.py').write_text(FILE.format('config.nice.units = 7; config.updates = 2 * config.updates'))
+  steps = 2 * default_config().steps
+  for flags, expected in (
+    (['--config.nice.units=7', '--updates=3'], (7, 3)),
+    (['--config.updates=3'], (digits.get_config().nice.hidden_units, 3)),
+    ([f'--config={tmp_path}/old.py'], (7, steps)),
+  ):
+    caplog.clear()
+    config = parsed_config(flags)
+    assert (config.nice.hidden_units, config.steps) == expected
+    said = ' '.join(caplog.messages)
+    assert ('units' in said) == (expected[0] == 7) and 'updates' in said and 'steps' in said
+  assert {*settings(config)} == {*settings(default_config())}
+
+
+def test_an_older_run_has_former_names(renamed, tmp_path, caplog):
+  write_description(tmp_path, Description(default_config(), FACTS))
+  record = records.read(tmp_path)
+  record['config']['updates'] = record['config'].pop('steps') + 1
+  record['config']['nice']['units'] = record['config']['nice'].pop('hidden_units') + 1
+  records.write(tmp_path, record)
+  config, default = read_description(tmp_path).config, default_config()
+  assert (config.steps, config.nice.hidden_units) == (default.steps + 1, default.nice.hidden_units + 1)
+  assert not caplog.messages
+
+
+def test_builders_take_former_names(renamed):
+  with pytest.warns(DeprecationWarning, match='`units`.*`hidden_units`'):
+    flow = fg.flows.nice((2, 2, 1), couplings=2, units=3, hidden_layers=1)
+  assert any(variable.shape == (3,) for variable in flow.trainable_variables)
 
 
 def test_paths_are_made_absolute(tmp_path, monkeypatch):

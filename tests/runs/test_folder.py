@@ -118,12 +118,14 @@ def test_a_schedule_that_ends_with_the_training_cannot_be_prolonged(run, config,
     {'critic_optimizer.schedule': 'cosine'},
     {'final_lambda': 0.01},
     {'transport_weight': 2.0, 'final_transport_weight': 1.0},
+    {'objective': 'hybrid', 'lambda': 0.5, 'final_lambda': 0.5},
+    {'objective': 'hybrid', 'transport_weight': 2.0, 'final_transport_weight': 2.0},
   ],
   ids=str,
 )
-def test_maximum_likelihood_can_be_prolonged_with_the_schedule_of_a_critic(run, config, dataset, setting):
+def test_a_training_can_be_prolonged_if_nothing_that_it_uses_depends_on_its_end(run, config, dataset, setting):
   workdir, _ = run
-  config.update_from_flattened_dict(setting | {'objective': 'mle'})
+  config.update_from_flattened_dict({'objective': 'mle'} | setting)
   write_description(workdir, read_description(workdir)._replace(config=config))
   config.steps += 1
   assert open_workdir(workdir, config, dataset) == workdir

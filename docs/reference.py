@@ -81,20 +81,19 @@ as `--divergence` with `--objective=mle`, is refused. `python docs/reference.py`
     rows = []
     for name, (_, setting) in found:
       flag = f'--{"" if setting.short else "config."}{name}'
-      rows.append((flag, setting.default, setting.values, setting.description))
+      default = '' if setting.default in (None, '') else f'`{setting.default}`'
+      rows.append([f'`{flag}`', default, setting.values, setting.description])
     title = f'`{block}`: {_summary(owner)}' if block else _summary(owner)
     if block in rooms:
       title = f'`{block}`: the arguments of [`fg.{rooms[block]}.{block}`](api/{rooms[block]}.md)'
-    sections.append(_table(title.rstrip('.'), rows))
+    sections.append(_table(title.rstrip('.'), ['setting', 'default', 'values', 'meaning'], rows))
+  kinds = [[kind.written.replace("'", '`'), _summary(kind)] for name, kind in fg.data.CONDITIONS.items() if name]
+  sections.append(_table('Kinds of conditions', ['`--condition=`', 'what the flow is given'], kinds))
   return '\n'.join(sections)
 
 
-def _table(title: str, rows: list[tuple]) -> str:
-  columns = ['setting', 'default', 'values', 'meaning']
-  lines = [columns, ['---'] * len(columns)]
-  for flag, default, *others in rows:
-    shown = '' if default in (None, '') else f'`{default}`'
-    lines.append([f'`{flag}`', shown, *(text.replace('|', '\\|') for text in others)])
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
+  lines = [columns, ['---'] * len(columns), *([text.replace('|', '\\|') for text in row] for row in rows)]
   return f'## {title}\n\n' + ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 

@@ -106,7 +106,7 @@ class Condition:
 
 
 class Label(Condition):
-  """The class of an image."""
+  """The class of an image: its sub-folder, or of TFDS, `labels` or `y_train` of a `.npz` file, `train_labels.npy`."""
 
   written = "'label'"
   rows = 'a row for each class'
@@ -168,7 +168,7 @@ class Label(Condition):
 
 
 class Vector(Condition):
-  """The vector or image that comes with each image of a file."""
+  """The vector or image with each image: `conditions` or `c_train` of a `.npz` file, `train_conditions.npy`."""
 
   written = "'vector'"
   has_marginal = False
@@ -225,7 +225,7 @@ class FromImage(Condition):
 
 
 class LowResolution(FromImage):
-  """The means over blocks of N x N pixels, for super-resolution."""
+  """The means over N x N pixels of the image, for super-resolution; N must divide its height and width."""
 
   written = "'low_resolution:N' with an N of at least 2"
   options = r':([2-9]|[1-9]\d{1,3})'
@@ -275,7 +275,7 @@ class Mask(FromImage):
 
 
 class UpperHalf(Mask):
-  """The upper half of an image."""
+  """The upper half of the image, for inpainting."""
 
   written = "'mask:half'"
 
@@ -337,8 +337,7 @@ def make_condition(kind: str, dataset: Data) -> Condition:
   """Returns the condition that a setting describes.
 
   Args:
-    kind: '' for none; 'label'; 'vector', the vectors or images that come with the images of a file; 'low_resolution:N',
-      the image reduced N times by means over N x N pixels; 'mask:half', the image without its lower half.
+    kind: The setting `condition`, which begins with a name in `CONDITIONS`; '' for none.
     dataset: The data.
 
   Raises:

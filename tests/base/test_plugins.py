@@ -90,7 +90,7 @@ def test_a_term_is_not_left_out_in_silence(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   monkeypatch.setattr(TERMS['my_parts:Bright'], 'adversarial_only', True)
   config = default_config(terms=('my_parts:Bright',), objective='mle')
-  with pytest.raises(UsageError, match=r"^`objective` must be .*, as 'mle' would leave out Bright\. Got: 'mle'\.$"):
+  with pytest.raises(UsageError, match=r'^`objective`.*Bright'):
     validate(config)
   assert idle('toy_weight', config) == 'objective mle'
   config.objective = 'hybrid'
@@ -127,42 +127,36 @@ def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatc
   write_description(tmp_path / 'run', Description(config, FACTS, plugins={'my_parts': str(elsewhere)}))
   assert read_description(tmp_path / 'run').config.toy.spread == 1.0  # The module has moved.
   shutil.copy(module / 'my_parts.py', elsewhere)
-  with pytest.raises(UsageError, match=r'run/config.json: the module my_parts must be the one in .*elsewhere, but '):
+  with pytest.raises(UsageError, match=r'run/config\.json: .*my_parts.*elsewhere'):
     read_description(tmp_path / 'run')
 
 
 @pytest.mark.parametrize(
-  ('flag', 'said'),
+  ('flag', 'named'),
   [
-    ('--generator=nothing_here:toy', 'needs the Python module nothing_here, beside the config file or on PYTHONPATH'),
-    ('--generator=my_parts:Bright', 'must be MODULE:NAME of a function decorated with `flowgan_tf.flows.builder`'),
-    ('--terms=my_parts:toy', 'must be MODULE:NAME of a subclass of `flowgan_tf.objectives.Term`'),
-    ('--terms=my_parts:Bright,my_parts:Bright', 'a second `toy_weight` of Bright.Settings, the first of Bright'),
-    ('--terms=5', 'MODULE:CLASS of a subclass of `flowgan_tf.objectives.Term`. Got: 5.'),
-    ('--divergence=my_parts:toy', 'must be MODULE:NAME of a `flowgan_tf.objectives.Divergence`'),
-    (
-      '--dataset=my_parts:strips',
-      '--dataset my_parts:strips: the module my_parts has no strips; did you mean stripes',
-    ),
-    ('--dataset=my_parts:DIVERGENCE', 'must be MODULE:NAME of a function that returns a Dataset'),
-    ('--terms=Bright', "must be MODULE:CLASS of a subclass of `flowgan_tf.objectives.Term`. Got: 'Bright'."),
-    ('--terms=adversary', 'must be MODULE:CLASS of a subclass'),
-    (
-      '--config.tooy.spread=1',
-      'there is no flag --config.tooy.spread; a generator tooy from outside of flowgan_tf',
-    ),
-    ('--unheard=1', 'there is no flag --unheard\n'),
-    ('--smooth_weight=1', 'no flag --smooth_weight; a setting of a term of your own needs --terms=MODULE:CLASS'),
-    ('--config.nice.copulings=1', 'there is no flag --config.nice.copulings; did you mean --config.nice.couplings'),
+    ('--generator=nothing_here:toy', ['--generator', 'nothing_here']),
+    ('--generator=my_parts:Bright', ['--generator', 'my_parts:Bright', '`flowgan_tf.flows.builder`']),
+    ('--terms=my_parts:toy', ['--terms', 'my_parts:toy', '`flowgan_tf.objectives.Term`']),
+    ('--terms=my_parts:Bright,my_parts:Bright', ['--terms', '`toy_weight`']),
+    ('--terms=5', ['--terms', 'MODULE:CLASS', ' 5.']),
+    ('--divergence=my_parts:toy', ['--divergence', 'my_parts:toy', '`flowgan_tf.objectives.Divergence`']),
+    ('--dataset=my_parts:strips', ['--dataset my_parts:strips', 'stripes']),
+    ('--dataset=my_parts:DIVERGENCE', ['--dataset', 'Dataset']),
+    ('--terms=Bright', ['--terms', 'MODULE:CLASS', 'Bright']),
+    ('--terms=adversary', ['--terms', 'MODULE:CLASS', 'adversary']),
+    ('--config.tooy.spread=1', ['--config.tooy.spread', '--generator=MODULE:tooy']),
+    ('--unheard=1', ['--unheard\n']),
+    ('--smooth_weight=1', ['--smooth_weight', '--terms=MODULE:CLASS']),
+    ('--config.nice.copulings=1', ['--config.nice.copulings', '--config.nice.couplings']),
   ],
 )
-def test_a_mistake_is_one_line(module, flag, said):
-  assert_one_line(call('train', '--workdir=run', flag), 'train', said)
+def test_a_mistake_is_one_line(module, flag, named):
+  assert_one_line(call('train', '--workdir=run', flag), 'train', *named)
 
 
 def test_what_a_builder_from_outside_declares_is_checked_and_shown(module):
   wrong = call('train', '--workdir=run', '--generator=my_parts:toy', '--config.toy.spread=-1')
-  assert_one_line(wrong, 'train', '--config.toy.spread must be a finite number from 0.1 to 10. Got: -1.0.')
+  assert_one_line(wrong, 'train', '--config.toy.spread', '0.1', '10', '-1.0')
   assert 'Factor of the noise.' in call('train', '--generator=my_parts:toy', '--helpfull').out
 
 
@@ -227,19 +221,19 @@ TAKEN = Taken()
 
 
 @pytest.mark.parametrize(
-  ('registry', 'name', 'said'),
+  ('name', 'named'),
   [
-    (TERMS, 'OtherSettings', 'its `Settings` must be a subclass of `Settings`'),
-    (TERMS, 'NoDecorator', r'its `Settings` must be below @dataclasses.dataclass\(frozen=True, kw_only=True\)$'),
-    (TERMS, 'BareField', r'its setting `weight` must be made by `setting\(...\)`$'),
-    (TERMS, 'NoLoss', 'it must define `loss`'),
+    ('OtherSettings', '`Settings`'),
+    ('NoDecorator', '@dataclasses.dataclass'),
+    ('BareField', '`weight`'),
+    ('NoLoss', '`loss`'),
   ],
 )
-def test_what_is_wrong_with_a_part_is_said(module, monkeypatch, registry, name, said):
+def test_what_is_wrong_with_a_part_is_named(module, monkeypatch, name, named):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
-  with pytest.raises(UsageError, match=f'^`.*` my_parts:{name}: {said}'):
-    registry[f'my_parts:{name}']
+  with pytest.raises(UsageError, match=f'^`terms` my_parts:{name}: .*{named}'):
+    TERMS[f'my_parts:{name}']
 
 
 def test_numbers_of_an_analysis_do_not_replace_those_of_the_record(module, monkeypatch):
@@ -247,24 +241,22 @@ def test_numbers_of_an_analysis_do_not_replace_those_of_the_record(module, monke
   (module / 'my_parts.py').write_text(WRONG)
   subject = mock.MagicMock(run=mock.MagicMock(workdir=module, image_shape=(4, 4, 1)))
   subject.dataset.condition_kind = ''
-  with pytest.raises(UsageError, match=r"numbers have names of their own, unlike measures\. Got: 'settings, step'\.$"):
+  with pytest.raises(UsageError, match=r'measures.*settings, step'):
     _apply(subject, 'my_parts:TAKEN')
 
 
 def test_keywords_of_a_builder_need_defaults(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
-  expected = 'must be a keyword whose default is True, False, a number, a text or a tuple'
-  for name, got in (('left_open', 'None'), ('required', "'no default'")):
-    with pytest.raises(UsageError, match=rf'^`{name}\.filters` {expected}\. Got: {got}\.'):
+  for name in ('left_open', 'required'):
+    with pytest.raises(UsageError, match=rf'^`{name}\.filters`.*default'):
       default_config(generator=f'my_parts:{name}')
 
 
 def test_couplings_of_one_name_are_found_when_the_generator_is_built(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
-  said = r"^`generator` 'my_parts:twins' does not fit: `bijector` must have parts with different names.*'same', 'same'"
-  with pytest.raises(UsageError, match=said):
+  with pytest.raises(UsageError, match=r"^`generator` 'my_parts:twins'.*'same', 'same'"):
     make_generator(default_config(generator='my_parts:twins'), (4,))
 
 
@@ -273,15 +265,13 @@ def test_a_critic_with_two_outputs_is_refused(module, monkeypatch):
   (module / 'my_parts.py').write_text(WRONG)
   config = default_config(critic='my_parts:two_heads', objective='adversarial')
   config.nice.couplings, config.nice.hidden_units = 2, 4
-  with pytest.raises(UsageError, match=r'^`layer` must be a layer that returns one tensor'):
+  with pytest.raises(UsageError, match=r'^`layer`'):
     TrainState(config, (4, 4, 1), make_objective(config))
 
 
 def test_a_transport_needs_the_logits_of_pixels(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
-  with pytest.raises(
-    UsageError, match=r'^`generator` must be a flow with one `AlphaLogit` or `HistogramLogit` for `tran'
-  ):
+  with pytest.raises(UsageError, match=r'^`generator`.*`AlphaLogit`'):
     pixel_logit(GENERATORS['my_parts:rows'](2))
 
 
@@ -303,7 +293,7 @@ def test_a_run_says_where_it_found_a_module_that_is_gone(module, monkeypatch):
   )
   (module / 'my_parts.py').rename(module / 'other.py')
   sys.modules.pop('my_parts')
-  with pytest.raises(UsageError, match=r'needs the Python module my_parts, .*; the training found my_parts in /old$'):
+  with pytest.raises(UsageError, match=r'my_parts.*/old$'):
     read_description(module / 'run')
 
 
@@ -459,7 +449,7 @@ def test_the_name_of_a_part_is_not_the_name_of_other_settings(module, monkeypatc
   text = (module / 'my_parts.py').read_text()
   (module / 'my_parts.py').write_text(text + '\nseed = dcgan_critic = toy\n')
   for name in ('seed', 'dcgan_critic'):
-    with pytest.raises(UsageError, match=f'^`generator` must not be called {name}, as other settings are'):
+    with pytest.raises(UsageError, match=f'^`generator`.* {name}'):
       default_config(generator=f'my_parts:{name}')
 
 
@@ -469,5 +459,5 @@ def test_terms_do_not_share_names(module, monkeypatch):
   [likelihood, bright] = make_objective(config).terms
   drawn = Drawn(means={'log_prob': tf.constant(-2.0)}, samples=tf.constant([0.5]))
   assert Objective((likelihood, bright)).generator_loss(drawn)[1]['bright'] == 0.5
-  with pytest.raises(UsageError, match=r'names that nothing else has\. Got: bright of Bright\.$'):
+  with pytest.raises(UsageError, match=r'bright.*Bright'):
     Objective((bright, bright)).generator_loss(drawn)

@@ -106,9 +106,9 @@ def test_samples_follow_the_seed_and_the_temperature(exported):
   np.testing.assert_allclose(model.sample(20, (3, 4)), flow.sample(20, seed=(3, 4)), atol=1e-5)
   np.testing.assert_array_equal(model.sample(2), model.sample(n=2, seed=0, temperature=1.0))
   for wrong in (-1.0, np.nan, 1e38):
-    with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature` must be a number from 0 to 1e'):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature`'):
       model.sample(2, 0, wrong)
-  with pytest.raises(tf.errors.InvalidArgumentError, match=r'`n` must be an integer of at least 0\. Got:'):
+  with pytest.raises(tf.errors.InvalidArgumentError, match='`n`'):
     model.sample(-1)
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode'}
   arguments = {'n': tf.constant(20), 'seed': tf.constant(3), 'temperature': tf.constant(1.0)}
@@ -126,7 +126,7 @@ def assert_same_functions(model, flow, images, given, condition):
 
 def assert_counts_are_checked(model, name, images, given):
   """Calls the functions with `images`, which look like noise, too, and with 0 to 2 more of `given` than images."""
-  n, said = len(images), rf'`{name}` must be one for all images, or one for each\. Got:\] \[{{}}\] \[for\] \[{{}}\]'
+  n, said = len(images), rf'`{name}`.*\[{{}}\].*\[{{}}\]'
   for function in (model.sample, model.decode, model.encode, model.log_prob):
     first = n if function is model.sample else images
     for count in (0, n - 2, n + 2):
@@ -136,7 +136,7 @@ def assert_counts_are_checked(model, name, images, given):
   for count in (0, 1):
     assert len(model.sample(0, given[:count])) == 0
   for wrong in [(-1, given[:1]), (-1, given), *([(-1,)] if name == 'label' else [])]:
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r'`n` must be an integer of at least 0\. Got:\] \[-1\]'):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r'`n`.*\[-1\]'):
       model.sample(*wrong)
 
 
@@ -146,7 +146,7 @@ def test_only_labels_of_classes_are_accepted(dtype):
   found = check(tf.constant([0, 2, 1], dtype), 3)
   assert found.dtype == tf.int32 and found.numpy().tolist() == [0, 2, 1]
   for wrong in (3, -1):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r'`label` must be ints from 0 to 2\. Got:'):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='`label`'):
       check(tf.constant([1, wrong], dtype), 3)
   # TensorFlow would speak of conditions that it does not optimise, in the process of the user.
   graph = check.get_concrete_function(tf.TensorSpec([None], dtype), 3).graph
@@ -192,10 +192,10 @@ def test_labels_are_one_for_all_or_one_for_each(arguments, tmp_path):
   assert_counts_are_checked(model, 'label', images, np.arange(7) % 3)
   noise = flow.sample_noise(5, (0, 0), 0.5, condition=each)
   np.testing.assert_allclose(model.sample(5, each, temperature=0.5), flow.decode(noise, condition=each), atol=1e-5)
-  with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature` must be a number from 0 to 1e'):
+  with pytest.raises(tf.errors.InvalidArgumentError, match='`temperature`'):
     model.sample(5, each, temperature=-1.0)
   for wrong in (3, -1, each + 1, np.int64(2**32)):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r'`label` must be ints from 0 to 2\. Got:'):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='`label`'):
       model.log_prob(images, wrong)
   assert set(model.signatures) == {'sample', 'log_prob', 'encode', 'decode', 'class_log_probs'}
   (served,) = model.signatures['encode'](images=tf.constant(images), label=tf.constant([1])).values()
@@ -313,7 +313,7 @@ def test_a_folder_with_other_files_or_that_cannot_be_written_is_named(tmp_path):
   flow, notes = make_flow('nice'), tmp_path / 'notes.txt'
   write_saved_model(flow, tmp_path)
   notes.write_text('precious')
-  for folder, message in ((tmp_path, r'holds notes\.txt, and'), (notes / 'export', 'cannot be written')):
+  for folder, message in ((tmp_path, r'notes\.txt'), (notes / 'export', f'^{notes}')):
     with pytest.raises(UsageError, match=message):
       write_saved_model(flow, folder)
   assert notes.read_text() == 'precious'
@@ -334,5 +334,5 @@ def test_a_path_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, caplog):
 def test_what_is_not_a_generator_is_refused(tmp_path):
   flow = flows.nice((2, 2, 1), classes=2, couplings=2, hidden_units=2, hidden_layers=1)
   for wrong in (flow.given(1), fg.keras.FlowModel(flow)):
-    with pytest.raises(UsageError, match=r'`generator` must be a generator, .*Got: '):
+    with pytest.raises(UsageError, match='`generator`'):
       write_saved_model(wrong, tmp_path / 'export')

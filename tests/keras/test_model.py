@@ -212,15 +212,15 @@ def test_weights_and_checkpoints_of_a_flow_put_together_by_hand(tmp_path):
   model.save_weights(tmp_path / 'by_hand.weights.h5')
   second.load_weights(tmp_path / 'by_hand.weights.h5')
   assert_equal_lists(numbers(first.variables), numbers(second.flow.variables))
-  with pytest.raises(ValueError, match=r'`flow` must come from a builder.*put together by hand: use `save_weights`'):
+  with pytest.raises(ValueError, match=r'`flow`.*`save_weights`'):
     model.save(tmp_path / 'by_hand.keras')
-  with pytest.raises(ValueError, match=r"must come from a flow like 'nice', with 25 variables\. Got: 8 variables"):
+  with pytest.raises(ValueError, match=r'\b25\b.*\b8\b'):
     fg.keras.FlowModel(make_flow()).load_weights(tmp_path / 'by_hand.weights.h5')
   wider = by_hand(keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(4)]))
   narrower = fg.keras.FlowModel(by_hand(keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(4)])))
   fg.keras.FlowModel(wider).save_weights(tmp_path / 'wider.weights.h5')
   before = numbers(narrower.flow.variables)
-  with pytest.raises(ValueError, match='have the right names and shapes'):
+  with pytest.raises(ValueError, match='shapes'):
     narrower.load_weights(tmp_path / 'wider.weights.h5')
   assert_equal_lists(numbers(narrower.flow.variables), before)
   # A checkpoint of the model is one of its flow.
@@ -248,13 +248,13 @@ def test_builders_of_ones_own(tmp_path):
   assert (loaded.name, loaded.flow.name) == ('outer', 'mine')
   assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
   model = fg.keras.FlowModel(own_builder(SHAPE))
-  with pytest.raises(ValueError, match=r"`builder` must be one of nice, .*`custom_objects`\. Got: 'own_builder'"):
+  with pytest.raises(ValueError, match=r'`builder`.*`custom_objects`.*own_builder'):
     saved_and_loaded(model, tmp_path)
 
   def nice(image_shape, *, dtype='float32', name='nice'):
     return own_builder(image_shape, name=name)
 
-  with pytest.raises(ValueError, match=r"whose builder has a name of its own\. Got: 'nice'"):
+  with pytest.raises(ValueError, match="Got: 'nice'"):
     saved_and_loaded(fg.keras.FlowModel(builder(nice)(SHAPE)), tmp_path)
   loaded = saved_and_loaded(model, tmp_path, custom_objects={'own_builder': own_builder})
   assert_equal_lists(numbers(loaded.flow.variables), numbers(model.flow.variables))
@@ -264,7 +264,7 @@ def test_the_components_of_a_prior_are_trained_and_saved(tmp_path):
   flow, images = make_flow(components=3, normalization='layer'), make_images(8, *SHAPE)
   prior, model = flow.distribution, fg.keras.FlowModel(flow)
   model.compile('adam', run_eagerly=True)
-  with pytest.warns(UserWarning, match='^the 3 components of the prior are at random places; call `flowgan_tf'):
+  with pytest.warns(UserWarning, match='`flowgan_tf.flows.initialize_prior'):
     model.fit(images, batch_size=8, verbose=0)
   fg.flows.initialize_prior(flow, make_images())
   means, prototypes = prior.means.numpy(), prior.prototypes.numpy()
@@ -320,7 +320,7 @@ def test_a_keras_file_does_not_depend_on_later_defaults(tmp_path, monkeypatch):
   loaded = keras.saving.load_model(tmp_path / 'flow.keras')
   np.testing.assert_array_equal(loaded.flow.log_prob(make_images()), expected)
   assert loaded.get_config() == config
-  with pytest.raises(ValueError, match=r'`version` must be 1, .*Got: 2\.$'):
+  with pytest.raises(ValueError, match='`version`'):
     fg.keras.FlowModel.from_config(config | {'version': 2})
 
 
@@ -351,7 +351,7 @@ def test_a_flow_inside_of_a_larger_model(tmp_path):
   first.save_weights(tmp_path / 'larger.weights.h5')
   second.load_weights(tmp_path / 'larger.weights.h5')
   assert_equal_lists(numbers(first.variables), numbers(second.variables))
-  with pytest.raises(ValueError, match=r"`larger_\d+` is a Keras layer and does not see the variables of '"):
+  with pytest.raises(ValueError, match=r'`larger_\d+`'):
     Larger(flow=by_hand())
   Larger(first.model, first.model.flow)  # Its variables are seen.
 
@@ -409,7 +409,7 @@ def test_weights_that_break_a_constraint_are_named(tmp_path):
     for constraint in (None, lambda value: tf.clip_by_value(value, -1.0, 1.0))
   )
   first.save_weights(tmp_path / 'flow.weights.h5')
-  with pytest.warns(UserWarning, match="^'000_Variable' breaks its constraint, .*does its network have random masks?"):
+  with pytest.warns(UserWarning, match='000_Variable'):
     second.load_weights(tmp_path / 'flow.weights.h5')
 
 
@@ -427,7 +427,7 @@ def test_variables_that_come_after_the_model_are_refused():
   flow = fg.flows.Flow(prior, tfp.bijectors.Chain(parts))
   early = fg.keras.FlowModel(flow)
   early.compile('sgd', run_eagerly=True)
-  with pytest.raises(ValueError, match=r'`flow` must be called once, as by `flow\.sample\(1\)`, before it becomes a'):
+  with pytest.raises(ValueError, match=r'`flow`.*`flow\.sample\(1\)`'):
     early.fit(np.zeros((4, 2), np.float32), verbose=0)
   model = fg.keras.FlowModel(flow)
   assert len(model.variables) == 2 and np.isfinite(model.compute_loss(y_pred=tf.zeros(1)))
@@ -589,40 +589,40 @@ def test_conditions_of_another_form_are_refused():
   )
   images, labels = labelled()
   vectors, before = np.zeros((40, 2), np.float32), of_classes.flow.class_probs.numpy()
-  for model, data, message in (
-    (of_classes, (images,), '`y` must be an array of labels from 0 to 2, one for each image. Got: None.'),
-    (of_classes, (dataset(images),), '`y` must be an array of labels from 0 to 2, one for each image. Got: None.'),
-    (of_classes, (images, labels + 1), "`y` must be ints from 0 to 2. Got: '3'."),
-    (of_classes, (images, labels[1:]), '`y` must be as many as the images, 40. Got: 39.'),
-    (of_classes, (images, np.eye(3)[labels]), '`y` must be labels from 0 to 2, ints of shape [batch]. Got: '),
-    (of_classes, (images, labels / 1), '`y` must be labels from 0 to 2, ints of shape [batch]. Got: '),
-    (of_vectors, (images,), '`y` must be an array of conditions, one for each image. Got: None.'),
-    (of_vectors, (images, labels), '`y` must be floats of shape [batch, 2]. Got: int64 of shape (40,).'),
-    (of_vectors, (dataset((images, vectors[:, :1])),), '`y` must be floats of shape [batch, 2]. Got: float32 of shape'),
-    (of_vectors, (images, vectors + np.inf), "`y` must be finite numbers. Got: 'NaN or infinity'."),
+  for model, data, found in (
+    (of_classes, (images,), 'None'),
+    (of_classes, (dataset(images),), 'None'),
+    (of_classes, (images, labels + 1), '3'),
+    (of_classes, (images, labels[1:]), '39'),
+    (of_classes, (images, np.eye(3)[labels]), '(40, 3)'),
+    (of_classes, (images, labels / 1), 'float64'),
+    (of_vectors, (images,), 'None'),
+    (of_vectors, (images, labels), 'int64'),
+    (of_vectors, (dataset((images, vectors[:, :1])),), '1)'),
+    (of_vectors, (images, vectors + np.inf), 'infinity'),
   ):
     for method in (model.fit, model.evaluate):
-      with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
+      with pytest.raises(ValueError, match=f'^`y`.*{re.escape(found)}'):
         method(*data, verbose=0)
-  with pytest.raises(ValueError, match='`y` must be an array of labels'):
+  with pytest.raises(ValueError, match='`y`'):
     of_classes.fit(images, labels, validation_data=(images,), verbose=0)
   np.testing.assert_array_equal(of_classes.flow.class_probs, before)
-  with pytest.raises(ValueError, match='`y` must be an array of conditions'):
+  with pytest.raises(ValueError, match='`y`'):
     of_vectors.predict(images, verbose=0)
-  with pytest.raises(ValueError, match='`metrics` must be left out'):
+  with pytest.raises(ValueError, match='`metrics`'):
     of_vectors.compile('adam', metrics=['accuracy'])
   of_classes.compile('adam', run_eagerly=True)
-  with pytest.raises(tf.errors.InvalidArgumentError, match='`y` must be ints from 0 to 2'):
+  with pytest.raises(tf.errors.InvalidArgumentError, match='`y`'):
     of_classes.fit(dataset((images, labels + 1)), verbose=0)
 
 
 def test_wrong_arguments_are_refused(trained, tmp_path):
-  for call, message in (
-    (lambda: fg.keras.FlowModel(fg.flows.dcgan(SHAPE, channels=(2,))), '`flow` must be a `flowgan_tf.flows.Flow`'),
-    (lambda: trained.compile('sgd', metrics=['accuracy']), '`metrics` must be left out: a flow is trained and'),
-    (lambda: trained.save(tmp_path / 'flow.h5'), '`filepath` must be a `.keras` file. Got: '),
+  for call, name in (
+    (lambda: fg.keras.FlowModel(fg.flows.dcgan(SHAPE, channels=(2,))), 'flow'),
+    (lambda: trained.compile('sgd', metrics=['accuracy']), 'metrics'),
+    (lambda: trained.save(tmp_path / 'flow.h5'), 'filepath'),
   ):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=f'`{name}`'):
       call()
   unknown = tf.function(fg.keras.FlowModel(by_hand()), input_signature=[tf.TensorSpec([None, None])])
   with pytest.raises(tf.errors.InvalidArgumentError):
@@ -631,20 +631,18 @@ def test_wrong_arguments_are_refused(trained, tmp_path):
 
 @pytest.mark.parametrize('method', ['fit', 'evaluate', 'predict'])
 def test_data_of_another_form_are_refused(trained, method):
-  form = '`images` must be floats of shape [batch, 2, 2, 1]'
-  hint = '; `flowgan_tf.data.dequantize` turns grey levels into such images'
-  for data, message in (
-    (make_images(2, 3, *SHAPE), f'{form}. Got: float32 of shape (2, 3, 2, 2, 1).'),
-    (dataset(make_images(6, 2, 2, 3)), f'{form}. Got: float32 of shape (None, 2, 2, 3).'),
-    (np.full((6, *SHAPE), 200, np.uint8), f'{form}{hint}. Got: uint8 of shape (6, 2, 2, 1).'),
-    (dataset({'image': make_images()}), 'Batches must be images, (images, labels) or (images, labels, weights). Got: '),
-    ({'image': make_images()}, 'Batches must be images, (images, labels) or (images, labels, weights). Got: a dict'),
-    (make_images().tolist(), 'Batches must be images, (images, labels) or (images, labels, weights). Got: list.'),
-    (None, '`x` must be images, or a dataset of them. Got: None.'),
-    (make_images(0, *SHAPE), '`images` must be at least one image. Got: 0.'),
-    (dataset(make_images()).take(0), '`x` must be a dataset with images in it. Got: '),
+  for data, named in (
+    (make_images(2, 3, *SHAPE), '`images`.*3'),
+    (dataset(make_images(6, 2, 2, 3)), '`images`.*3'),
+    (np.full((6, *SHAPE), 200, np.uint8), '`images`.*`flowgan_tf.data.dequantize`.*uint8'),
+    (dataset({'image': make_images()}), 'Batches'),
+    ({'image': make_images()}, 'Batches.*dict'),
+    (make_images().tolist(), 'Batches.*list'),
+    (None, '`x`'),
+    (make_images(0, *SHAPE), '`images`.*0'),
+    (dataset(make_images()).take(0), '`x`'),
   ):
-    with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
+    with pytest.raises(ValueError, match=f'^{named}'):
       getattr(trained, method)(data, verbose=0)
 
 
@@ -653,9 +651,7 @@ def test_data_of_another_form_are_refused(trained, method):
 )
 def test_weights_of_another_form_are_refused(trained, weights):
   for method in (trained.fit, trained.evaluate):
-    with pytest.raises(
-      ValueError, match=r'^`sample_weight` must be an array of 40 finite numbers of at least 0, one for each image\.'
-    ):
+    with pytest.raises(ValueError, match=r'^`sample_weight`'):
       method(make_images(), sample_weight=weights, verbose=0)
 
 
@@ -674,7 +670,7 @@ def test_masked_values_are_refused(trained):
     ('sample_weight', lambda: trained.fit(images, sample_weight=masked(weights), verbose=0)),
     ('sample_weight', lambda: trained.fit(images, validation_data=(images, None, masked(weights)), verbose=0)),
   ):
-    with pytest.raises(ValueError, match=f'^`{name}` must be an array without masked values, as Keras drops the mask'):
+    with pytest.raises(ValueError, match=f'^`{name}`.*mask'):
       call()
   assert np.isfinite(trained.evaluate(masked(images, mask=False), verbose=0))
 
@@ -684,14 +680,14 @@ def test_wrong_numbers_of_a_dataset_are_refused():
   rows, given, nan = np.zeros((4, 2), np.float32), np.zeros((4, 1), np.float32), np.float32(np.nan)
   model = fg.keras.FlowModel(vectors)
   model.compile('sgd', run_eagerly=True)
-  for said, data in (
-    ('`images` must be finite numbers', (rows + nan, given)),
-    ('`y` must be finite numbers', (rows, given + nan)),
-    ('`sample_weight` must be finite numbers', (rows, given, given[:, 0] + nan)),
-    ('`sample_weight` must be numbers of at least 0', (rows, given, given[:, 0] - 1)),
+  for name, data in (
+    ('images', (rows + nan, given)),
+    ('y', (rows, given + nan)),
+    ('sample_weight', (rows, given, given[:, 0] + nan)),
+    ('sample_weight', (rows, given, given[:, 0] - 1)),
   ):
     for method in (model.fit, model.evaluate):
-      with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+      with pytest.raises(tf.errors.InvalidArgumentError, match=f'`{name}`'):
         method(dataset(data), verbose=0)
 
 
@@ -708,12 +704,12 @@ def test_values_outside_of_the_unit_interval_are_refused(value):
     lambda: model.evaluate(dataset(images), verbose=0),
   ):
     model.compile('adam', run_eagerly=not np.isnan(value), jit_compile=False)
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r'`images` must have values in \[0, 1\]'):
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match='`images`'):
       call()
   assert_equal_lists(before, numbers(model.flow.variables))  # Also running statistics.
   log_probs = model.predict(images, verbose=0)
   assert np.isfinite(np.delete(log_probs, 9)).all() and not np.isfinite(log_probs[9])
-  with pytest.warns(UserWarning, match='exact grey levels'):
+  with pytest.warns(UserWarning, match='grey levels'):
     model.fit(np.round(make_images()), verbose=0)  # Both ends are inside.
   model.fit(((make_images(4, *SHAPE),) for _ in range(3)), steps_per_epoch=3, verbose=0)  # As generators are.
 

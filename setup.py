@@ -32,7 +32,10 @@ setuptools.setup(
     'Topic :: Scientific/Engineering :: Artificial Intelligence',
   ],
   packages=setuptools.find_packages(include=['flowgan_tf', 'flowgan_tf.*']),
-  package_data={'flowgan_tf': ['py.typed', 'pretrained/*.zip'], 'flowgan_tf.report': ['page_template.html']},
+  package_data={
+    'flowgan_tf': ['py.typed', 'pretrained/*.npy', 'pretrained/*.zip'],
+    'flowgan_tf.report': ['page_template.html'],
+  },
   python_requires='>=3.11,<3.14',
   install_requires=[*requirements('base'), 'tensorflow==2.21.*', 'tf-keras==2.21.*'],
   extras_require={

@@ -33,7 +33,7 @@ setuptools.setup(
   ],
   packages=setuptools.find_packages(include=['flowgan_tf', 'flowgan_tf.*']),
   package_data={
-    'flowgan_tf': ['py.typed', 'pretrained/*.md', 'pretrained/*.zip'],
+    'flowgan_tf': ['py.typed', 'pretrained/*.md', 'pretrained/*.npy', 'pretrained/*.zip'],
     'flowgan_tf.report': ['page_template.html'],
   },
   python_requires='>=3.11,<3.14',

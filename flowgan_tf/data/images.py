@@ -87,6 +87,40 @@ def write_folder(path: str, to: str, image_size: int = 0) -> None:
   )
 
 
+def read_images(
+  path: str, image_shape: tuple[int, ...], levels: int, image_size: int = 0
+) -> tuple[list[str], np.ndarray]:
+  """Reads a file, or all files of a folder, as images of a given shape.
+
+  Grey images become colours, and colours that are all grey become grey. With fewer than 256 levels, it rounds to the
+  nearest.
+
+  Returns:
+    The names of the files, and their grey levels, uint8 `[n, *image_shape]`.
+
+  Raises:
+    UsageError: If there is no such file, a file cannot be read without loss, or an image is of another shape.
+  """
+  where = pathlib.Path(os.path.expanduser(path))
+  if not where.exists():
+    raise UsageError(f'{path}: no such file or folder')
+  paths, folders = _contents(where) if where.is_dir() else ([where], [])
+  if not paths:
+    got = f'the folder {folders[0].name}' if folders else 'none'
+    raise UsageError(f'{path}: expected {", ".join(IMAGE_SUFFIXES)} files, got {got}')
+  images = [_with_shape(_read_image(file, image_size), image_shape, file) for file in paths]
+  return [file.name for file in paths], np.rint(np.stack(images) * ((levels - 1) / 255)).astype(np.uint8)
+
+
+def _with_shape(pixels, image_shape, path):
+  height, width, channels = image_shape
+  if pixels.shape[:2] != (height, width):
+    raise UsageError(f'{path}: expected {width} x {height} pixels, got {pixels.shape[1]} x {pixels.shape[0]}')
+  if pixels.shape[2] > channels and (pixels != pixels[..., :1]).any():
+    raise UsageError(f'{path}: expected grey levels, got colours')
+  return np.broadcast_to(pixels[..., :channels], image_shape)
+
+
 def _find_images(path: str) -> tuple[list[pathlib.Path], np.ndarray | None]:
   """Returns the image files of a folder, and their labels if they lie in sub-folders."""
   folder = pathlib.Path(path)

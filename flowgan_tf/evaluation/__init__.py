@@ -4,10 +4,21 @@ from typing import TYPE_CHECKING
 
 from flowgan_tf.base.lazy import lazy_exports
 
-__all__ = ['Evaluator', 'evaluate_run', 'evaluation_table', 'make_scorer', 'read_evaluation']
+__all__ = [
+  'Evaluator',
+  'Statistics',
+  'evaluate_run',
+  'evaluation_table',
+  'images_table',
+  'judge_images',
+  'make_scorer',
+  'measure_held_out',
+  'read_evaluation',
+]
 
 if TYPE_CHECKING:
   from flowgan_tf.evaluation.evaluate import Evaluator, evaluate_run
+  from flowgan_tf.evaluation.outliers import Statistics, images_table, judge_images, measure_held_out
   from flowgan_tf.evaluation.results import read_evaluation
   from flowgan_tf.evaluation.scorer import make_scorer
   from flowgan_tf.evaluation.tables import evaluation_table
@@ -16,6 +27,7 @@ else:
     __name__,
     {
       'evaluate': ['Evaluator', 'evaluate_run'],
+      'outliers': ['Statistics', 'images_table', 'judge_images', 'measure_held_out'],
       'results': ['read_evaluation'],
       'scorer': ['make_scorer'],
       'tables': ['evaluation_table'],

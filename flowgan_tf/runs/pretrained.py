@@ -7,6 +7,8 @@ import pathlib
 import tempfile
 import zipfile
 
+import numpy as np
+
 from flowgan_tf.base.errors import UsageError, did_you_mean
 from flowgan_tf.base.files import check_inside, refusal_named
 
@@ -83,6 +85,12 @@ def find_folder(workdir: str | os.PathLike) -> pathlib.Path:
     raise UsageError(f'{path}: holds no config.json, so it is not the folder of a training')
   check_inside(path)
   return path
+
+
+def held_out_of(workdir: str | os.PathLike) -> np.ndarray | None:
+  """Returns what `measure_held_out` found for `pretrained:NAME`, so that it needs no data; None for other runs."""
+  name = os.fspath(workdir)
+  return np.load(_FOLDER / f'{name.removeprefix(PREFIX)}.npy') if name.startswith(PREFIX) else None
 
 
 def unpack(name: str, folder: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.data import load, write_folder
+from flowgan_tf.data.images import read_images
 from tests.data.loading import joined, raises
 
 
@@ -214,3 +215,35 @@ def test_folders_that_cannot_be_written_or_read(tmp_path, monkeypatch):
       write_folder(str(tmp_path / path), str(tmp_path / to))
   with pytest.raises(UsageError, match=r'a\.png: expected a folder, or a file whose name ends with \.npz'):
     load(str(tmp_path / 'photos' / 'a.png'))
+
+
+def test_own_images_get_the_shape_and_the_levels_of_others(tmp_path):
+  ramp = np.arange(0, 240, 16, dtype=np.uint8).reshape(3, 5)
+  save(tmp_path / 'a.png', ramp)
+  save(tmp_path / 'b.png', np.repeat(ramp[..., np.newaxis], 3, axis=2))  # grey, but saved as colours
+  names, images = read_images(str(tmp_path), (3, 5, 1), 256)
+  assert names == ['a.png', 'b.png'] and images.dtype == np.uint8
+  np.testing.assert_array_equal(images, np.broadcast_to(ramp[..., np.newaxis], (2, 3, 5, 1)))
+  [name], [image] = read_images(str(tmp_path / 'a.png'), (3, 5, 3), 17)
+  levels = [min(range(17), key=lambda k, v=v: abs(k / 16 - v / 255)) for v in ramp.ravel()]
+  assert name == 'a.png' and image.shape == (3, 5, 3)
+  for channel in np.moveaxis(image, 2, 0):
+    np.testing.assert_array_equal(channel.ravel(), levels)
+  assert read_images(str(tmp_path / 'a.png'), (2, 2, 1), 256, image_size=2)[1].shape == (1, 2, 2, 1)
+
+
+def test_own_images_that_do_not_suit_are_refused(tmp_path):
+  red = np.zeros((3, 5, 3), np.uint8)
+  red[1, 1, 0] = 255
+  save(tmp_path / 'red.png', red)
+  (tmp_path / 'empty' / 'folder').mkdir(parents=True)
+  for path, said in (
+    ('red.png', 'red.png: expected grey levels, got colours'),
+    ('none.png', 'none.png: no such file or folder'),
+    ('empty', 'empty: expected .*, got the folder folder'),
+    ('empty/folder', 'folder: expected .*, got none'),
+  ):
+    with pytest.raises(UsageError, match=f'{said}$'):
+      read_images(str(tmp_path / path), (3, 5, 1), 256)
+  with pytest.raises(UsageError, match=r'red\.png: expected 28 x 14 pixels, got 5 x 3$'):
+    read_images(str(tmp_path / 'red.png'), (14, 28, 3), 256)

@@ -7,6 +7,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from flowgan_tf import data
 from flowgan_tf.evaluation.results import read_evaluation
@@ -109,6 +110,41 @@ def test_what_is_checked_is_what_the_flags_say(workdir):
   assert check.call_args.kwargs == {'condition': None, 'levels': 17}
   for variable, expected in zip(flow.variables, load_run(workdir, 'latest').generator.variables, strict=True):
     np.testing.assert_array_equal(variable, expected)
+
+
+def test_own_images_are_compared_with_held_out_ones(workdir, tmp_path, monkeypatch):
+  before = (workdir / 'evaluation.json').read_bytes()
+  (tmp_path / 'mine').mkdir()
+  digit = data.load('digits').train.images[0, :, :, 0]
+  Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8)).save(tmp_path / 'mine' / 'digit.png')
+  Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)).save(tmp_path / 'mine' / 'noise.png')
+  outcome = call('evaluate', workdir, f'--images={tmp_path}/mine', '--checkpoint=latest')
+  assert outcome.status == 0 and 'share of 180 test images' in outcome.out, outcome
+  assert re.search(r'\ndigit\.png .* no outlier\nnoise\.png .* unlikely\n', outcome.out)
+  assert (workdir / 'evaluation.json').read_bytes() == before
+  # A pretrained flow comes with the numbers of held-out images, and needs no data.
+  monkeypatch.setattr('flowgan_tf.runs.pretrained.held_out_of', lambda name: np.zeros((50, 2)))
+  monkeypatch.setattr('flowgan_tf.runs.load_data', mock.Mock(side_effect=AssertionError))
+  outcome = call('evaluate', workdir, f'--images={tmp_path}/mine/digit.png', '--checkpoint=latest')
+  assert outcome.status == 0 and 'share of 50 test images' in outcome.out, outcome
+
+
+def test_own_images_that_cannot_be_judged_end_in_one_line(workdir, tmp_path):
+  for flags, said in (
+    ([f'--images={tmp_path}/none.png'], f'{tmp_path}/none.png: no such file or folder'),
+    (['--images=a.png', '--samples=0'], '--samples must be left out, as it has no effect with --images. Got: 0.'),
+    (['--images=a.png', '--check_images=2'], '--check_images must be left out, as it has no effect with --images'),
+  ):
+    assert_one_line(call('evaluate', workdir, *flags), 'evaluate', said)
+
+
+def test_a_check_at_own_images(workdir, tmp_path):
+  Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / 'black.png')
+  found = mock.Mock(sound=False)
+  with mock.patch('flowgan_tf.checks.check', return_value=found) as check:
+    outcome = call('evaluate', workdir, '--check', f'--images={tmp_path}/black.png')
+  np.testing.assert_array_equal(check.call_args.args[1], np.zeros((1, 8, 8, 1)))
+  assert outcome.status == 1 and 'black.png' in outcome.out and check.call_args.kwargs == {'levels': 17}
 
 
 @pytest.mark.slow

@@ -221,6 +221,15 @@ def test_the_file_of_each_flow_is_small_and_has_the_hash():
     assert len(content) < 6e6 and hashlib.sha256(content).hexdigest() == sha256
 
 
+def test_each_flow_knows_the_statistics_of_held_out_images():
+  """Their mean log p is that of all test images in docs/results, to within four standard errors."""
+  for name, log_prob in (('mnist-best', 3827.84), ('mnist', 3635.21)):
+    found = pretrained.held_out_of(f'pretrained:{name}')
+    assert found.shape == (1000, 2) and found.min() > 0
+    assert abs(found[:, 0].mean() - log_prob) < 4 * found[:, 0].std() / 1000**0.5
+  assert pretrained.held_out_of('runs/mnist-best') is None
+
+
 @pytest.mark.slow
 def test_the_hashes_of_the_unpacked_files_are_those_of_the_packed_ones():
   for name in pretrained.PRETRAINED:

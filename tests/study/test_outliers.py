@@ -11,6 +11,8 @@ from flowgan_tf.study.outliers import Outliers
 from tests.summaries import outliers, summary
 from tests.tiny import write_images
 
+STATISTICS = 'flowgan_tf.evaluation.outliers.Statistics.__call__'
+
 
 def measure(subject, **settings):
   return Outliers().measure(subject, Outliers.Settings(**settings))
@@ -22,8 +24,9 @@ def test_another_data_set_is_compared(subject, tmp_path, name, shown):
   other = write_images(tmp_path / f'{name}.npz', count=50)
   _, alone = measure(subject, images=10)
   numbers, arrays = measure(subject, images=10, other_dataset=other)
-  assert list(arrays) == list(numbers['sets']) == ['train', 'test', shown, 'uniform noise']
-  assert [s['n'] for s in numbers['sets'].values()] == [10, 10, len(arrays[shown]), 10]
+  changed = ['rotated', 'inverted', 'one level']
+  assert list(arrays) == list(numbers['sets']) == ['train', 'test', shown, *changed, 'uniform noise']
+  assert [s['n'] for s in numbers['sets'].values()] == [10, 10, len(arrays[shown]), 5, 5, 5, 10]
   for kept in alone:
     np.testing.assert_array_equal(arrays[kept], alone[kept])
   expected = subject.run.generator.log_prob(subject.images('test', 10)).numpy()
@@ -43,14 +46,50 @@ def test_the_size_of_the_runs_images_is_for_data_that_take_it(subject, tmp_path,
 def test_the_auroc_is_the_probability_of_the_right_order(subject, monkeypatch):
   """Images near the mode are more likely than the model's own, as SVHN is for models of CIFAR-10."""
   rng = np.random.default_rng(0)
-  drawn = iter((rng.normal(0, 1, 300), rng.normal(1, 1, 200), rng.normal(3, 1, 200)))
-  monkeypatch.setattr(type(subject), 'log_prob', lambda *_: next(drawn))
+  means = {'train': 0, 'test': 1, 'rotated': 9, 'inverted': 9, 'one level': 9, 'uniform noise': 3}
+  drawn = iter(rng.normal([mean, 0], 1, (200, 2)) for mean in means.values())
+  monkeypatch.setattr(STATISTICS, lambda *_: next(drawn))
   numbers, arrays = measure(subject, images=5)
   for name in ('train', 'uniform noise'):
     wins = arrays['test'][:, np.newaxis] > arrays[name]
     assert numbers['sets'][name]['auroc'] == pytest.approx(wins.mean())
     assert numbers['sets'][name]['standard_error'] == pytest.approx(scipy.stats.sem(arrays[name]))
   assert numbers['sets']['uniform noise']['auroc'] < 0.1
+
+
+@pytest.mark.parametrize('rate', [0.05, 0.3])
+def test_thresholds_come_from_one_half_of_the_test_images_and_false_alarms_from_the_other(subject, monkeypatch, rate):
+  """The shares are counted with quantiles. Of each set, some images are caught by one test alone."""
+  rng = np.random.default_rng(0)
+  found = {name: rng.normal(0, 1, (400, 2)) for name in ('train', 'test', 'rotated', 'inverted', 'one level', 'noise')}
+  found['rotated'][:, 1] += 9
+  found['inverted'][:, 0] -= 9
+  found['one level'][:, 0] += 9
+  drawn = iter(found.values())
+  monkeypatch.setattr(STATISTICS, lambda *_: next(drawn))
+  numbers, _ = measure(subject, images=5, false_alarms=rate)
+  calibration, tested = found['test'][::2], found['test'][1::2]
+
+  def called(values, rate):
+    low, high = (np.quantile(calibration[:, 0], q, method='weibull') for q in (rate, 1 - rate))
+    large = np.quantile(calibration[:, 1], 1 - rate, method='weibull')
+    return values[:, 0] < low, values[:, 0] > high, values[:, 1] > large
+
+  for (name, shares), values in zip(numbers['sets'].items(), found.values(), strict=True):
+    values = tested if name == 'test' else values
+    alone = [np.mean(outliers) for outliers in called(values, rate)]
+    assert [shares[test] for test in ('unlikely', 'too likely', 'odd noise')] == pytest.approx(alone, abs=0.006)
+    assert shares['outliers'] == pytest.approx(np.mean(np.any(called(values, rate / 3), axis=0)), abs=0.011)
+    assert (shares['outliers'] > 0.99) == (name in ('rotated', 'inverted', 'one level'))
+  alarms = numbers['alarms']
+  false = round(200 * numbers['sets']['test']['outliers'])
+  # Clopper and Pearson's interval has the tails 2.5 %.
+  assert scipy.stats.binom.sf(false - 1, 200, alarms['low']) == pytest.approx(0.025)
+  assert scipy.stats.binom.cdf(false, 200, alarms['high']) == pytest.approx(0.025)
+  assert alarms['threshold'] == pytest.approx(np.quantile(calibration[:, 0], rate, method='weibull'), abs=0.05)
+  [*_, said] = Outliers().lines({**numbers, 'settings': {'false_alarms': rate}})
+  share = f'{false / 200:.1%}'
+  assert f'at most {rate:.1%} false alarms come from 200 test images. Of 200 others, {share} are called' in said
 
 
 def test_what_cannot_be_compared_is_refused(subject, tmp_path, monkeypatch):
@@ -60,7 +99,7 @@ def test_what_cannot_be_compared_is_refused(subject, tmp_path, monkeypatch):
   with monkeypatch.context() as patch, pytest.raises(UsageError, match='`other_dataset` must be known'):
     patch.setattr('flowgan_tf.data.load', mock.Mock(side_effect=UsageError('`dataset` must be known', 'dataset')))
     measure(subject, other_dataset='unknown')
-  monkeypatch.setattr(type(subject), 'log_prob', lambda _, images: np.full(len(images), np.nan))
+  monkeypatch.setattr(STATISTICS, lambda _, images, __: np.full((len(images), 2), np.nan))
   with pytest.raises(ValueError, match=r"log-densities must be finite.* for 5 of 5 images of 'train'\.$"):
     measure(subject, images=5)
 
@@ -91,11 +130,20 @@ def test_the_histograms_are_of_the_nll_in_bits_per_dim(monkeypatch):
 
 def test_the_sets_hold_the_images_that_their_names_say(subject, tmp_path, monkeypatch):
   path, seen = write_images(tmp_path / 'other.npz', count=50), []
-  monkeypatch.setattr(type(subject), 'log_prob', lambda _, x: seen.append(x) or np.arange(len(x), dtype=float))
+
+  def measured(_, images, __):
+    seen.append(images)
+    return np.column_stack([np.arange(len(images), dtype=float)] * 2)
+
+  monkeypatch.setattr(STATISTICS, measured)
   measure(subject, images=10, seed=7, other_dataset=path)
-  *sets, noise = seen
+  *sets, rotated, inverted, constant, noise = seen
   for images, part in zip(sets, (subject.dataset.train, subject.dataset.test, data.load(path).test), strict=True):
     same = (np.floor(256 * images)[:, np.newaxis] == part.images).all(axis=(2, 3, 4))
     assert same.any(axis=1).all()
   np.testing.assert_array_equal(sets[1], subject.images('test', 10, 7))
   assert scipy.stats.kstest(noise.ravel(), 'uniform').pvalue > 1e-3
+  tested = np.floor(256 * sets[1][1::2])
+  np.testing.assert_array_equal(np.floor(256 * rotated)[:, 0, 0], tested[:, 0, -1])
+  np.testing.assert_array_equal(np.floor(256 * inverted), 255 - tested)
+  assert len(np.unique(np.floor(256 * constant[0]))) == 1 and len(np.unique(np.floor(256 * constant))) > 1

@@ -1,5 +1,9 @@
 """Densities of any library, as functions of NumPy arrays: right ones pass, and what is wrong is named."""
 
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -113,3 +117,22 @@ def test_the_functions_are_arguments_of_check():
   for wrong in ({'shape': 2}, {'interval': (1, 0)}, {'levels': 256}):
     with pytest.raises(UsageError, match=f'^`{next(iter(wrong))}` must be'):
       fg.check(**functions | wrong)
+
+
+def test_it_needs_no_tensorflow_and_no_other_room():
+  code = """
+import sys
+import numpy as np
+import flowgan_tf as fg
+rng = np.random.default_rng(0)
+prior = lambda z: -0.5 * np.sum(z**2 + np.log(2 * np.pi), axis=-1)
+functions = {'log_prob': lambda x: prior(x / 2) - 2 * np.log(2), 'sample': lambda n: 2 * rng.normal(size=(n, 2))}
+functions |= {'encode': lambda x: x / 2, 'decode': lambda z: 2 * z}
+functions |= {'log_det': lambda x: np.full(len(x), -2 * np.log(2))}
+report = fg.check(**functions, prior=prior, shape=(2,))
+assert report.sound, report
+rooms = {name.split('.')[1] for name in sys.modules if name.startswith('flowgan_tf.')}
+assert rooms == {'base', 'checks', 'display', 'version'}, rooms
+assert not {'tensorflow', 'keras', 'matplotlib', 'PIL'} & {*sys.modules}
+"""
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=pathlib.Path(fg.__file__).parent.parent)

@@ -99,6 +99,9 @@ class Grid:
 
 def check_on_grid(name: str, log_prob: Callable, draws: np.ndarray, interval: tuple | None = None) -> Iterator[Finding]:
   """Integrates a density, and compares its integral over cells with the share of draws `[n, *shape]` in them."""
+  if not np.isfinite(draws).all():
+    yield Finding(check=name, note='not computed, as there are samples that are not finite.')
+    return
   if are_coarse(draws):
     yield Finding(check=name, note=COARSE)
     return

@@ -136,3 +136,19 @@ assert rooms == {'base', 'checks', 'display', 'version'}, rooms
 assert not {'tensorflow', 'keras', 'matplotlib', 'PIL'} & {*sys.modules}
 """
   subprocess.run([sys.executable, '-c', code], check=True, cwd=pathlib.Path(fg.__file__).parent.parent)
+
+
+@np.errstate(invalid='ignore')
+def test_differences_that_agree_by_chance_accuse_nobody():
+  """The identity in float32, with 1e-5 of rounding: of the steps of differences, some two agree by chance."""
+  noisy = affine(4, 'float32', encode=lambda x: (x + np.float32(100)) - np.float32(100), log_det=lambda x: 0 * x[:, 0])
+  rng = np.random.default_rng(1)
+  values = rng.normal(size=(200, 8, 4)).astype(np.float32)
+  findings = [noisy._jacobian(each, np.zeros(8)) for each in values]
+  assert not [finding for finding in findings if finding.sound is False]
+  assert sum(finding.sound is True for finding in findings) > 100
+
+
+def test_samples_that_are_not_finite_are_named():
+  infinite = affine(sample=lambda n: np.where(np.arange(n)[:, np.newaxis] % 9, affine().sample(n), np.inf))
+  assert wrong(infinite, affine().sample(4)) == {'samples without a finite density'}

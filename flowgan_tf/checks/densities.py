@@ -11,13 +11,12 @@ import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from flowgan_tf.base.progress import Task
 from flowgan_tf.checks.bijections import noise_round_trip, target_part
 from flowgan_tf.checks.bounds import MOST_DIMENSIONS, bounds
 from flowgan_tf.checks.finding import Finding
-from flowgan_tf.checks.grids import MOST_ON_GRID, Grid
-from flowgan_tf.checks.rounding import ROUNDINGS, root_eps, rounded, worst
-from flowgan_tf.checks.samples import COARSE, are_coarse, check_finite, check_moves, check_noise, count_for
+from flowgan_tf.checks.grids import MOST_ON_GRID, Grid, check_on_grid
+from flowgan_tf.checks.rounding import log_prob_with_allowed, root_eps, worst
+from flowgan_tf.checks.samples import check_noise, check_samples, count_for
 from flowgan_tf.checks.target import Target
 
 
@@ -28,10 +27,7 @@ def check_density(target: Target, values: tf.Tensor, seed: int) -> Iterator[Find
     note = f'it is {list(found)} for {len(values)} values; each needs one number.'
     yield Finding(check='shape of log_prob', sound=False, where=target.name, note=note)
     return
-  log_prob = target.log_prob(values)
-  moved = np.abs(target.log_prob(rounded(values)) - log_prob)
-  size = int(np.prod(values.shape[1:]))
-  allowed = root_eps(values.dtype.as_numpy_dtype) * (size + np.abs(log_prob)) + ROUNDINGS * moved
+  log_prob, allowed = log_prob_with_allowed(target.log_prob, values)
   by_itself = target.log_prob(values[:1])
   yield worst('log_prob alone and in a batch', np.abs(by_itself - log_prob[:1]), allowed[:1])
   if target.prior is not None:
@@ -66,12 +62,8 @@ def check_draws(target: Target, seed: int) -> Iterator[Finding]:
   """Compares samples for one condition with the density, and their noise with the prior."""
   rows = target.rows(np.zeros(count_for(target.event_shape), int))
   samples = np.asarray(rows.sample(count_for(target.event_shape), seed + 1))
-  log_prob = rows.log_prob(samples)
-  yield (finite := check_finite(log_prob))
-  if not finite.sound:
+  if not (yield from check_samples(rows.log_prob, samples, seed, target.interval)):
     return
-  with Task('moving samples'):
-    yield from check_moves(rows.log_prob, samples, seed, target.interval)
   if target.prior is not None and target.prior.batch_shape.rank == 0:
     part, (label, _) = target_part(rows, tf.constant(samples)), rows.of_parts(len(samples))
     prior = target.prior.sample(len(samples), seed=(seed, 2), **label)
@@ -93,13 +85,7 @@ def check_total(target: Target, values: tf.Tensor, seed: int) -> Iterator[Findin
   elif size > MOST_ON_GRID:
     yield bounds(name, target, seed)
   else:
-    draws = np.asarray(target.sample(2000, seed))
-    if are_coarse(draws):
-      yield Finding(check=name, note=COARSE)
-    else:
-      grid = Grid(name, target.log_prob, draws.astype(np.float64), target.interval)
-      yield grid.integral()
-      yield grid.counts()
+    yield from check_on_grid(name, target.log_prob, np.asarray(target.sample(2000, seed)), target.interval)
   prior = target.prior
   while isinstance(prior, tfp.distributions.Sample | tfp.distributions.Independent):
     prior = prior.distribution  # Its numbers are independent, so one of them suffices.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.spatial
@@ -10,7 +10,7 @@ import scipy.special
 
 from flowgan_tf.base.progress import Task
 from flowgan_tf.checks.finding import Finding
-from flowgan_tf.checks.samples import check_cells
+from flowgan_tf.checks.samples import COARSE, are_coarse, check_cells
 
 _GRID = {1: 4096, 2: 256, 3: 48}  # points along each of some dimensions; all of them are evaluated in seconds
 _IN_CELL = {1: 64, 2: 16, 3: 6}  # points along each side of a cell in which samples are counted
@@ -95,6 +95,19 @@ class Grid:
       mass = np.add.reduceat(mass, np.arange(0, mass.shape[axis], points), axis)
       halved = np.add.reduceat(halved, np.arange(0, halved.shape[axis], points // 2), axis)
     return check_cells(mass, halved, np.ravel_multi_index((cells // points).T, mass.shape), self._draws)
+
+
+def check_on_grid(name: str, log_prob: Callable, draws: np.ndarray, interval: tuple | None = None) -> Iterator[Finding]:
+  """Integrates a density, and compares its integral over cells with the share of draws `[n, *shape]` in them."""
+  if not np.isfinite(draws).all():
+    yield Finding(check=name, note='not computed, as there are samples that are not finite.')
+    return
+  if are_coarse(draws):
+    yield Finding(check=name, note=COARSE)
+    return
+  grid = Grid(name, log_prob, draws.astype(np.float64), interval)
+  yield grid.integral()
+  yield grid.counts()
 
 
 def _densities(name, log_prob, points):

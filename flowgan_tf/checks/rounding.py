@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ def root_eps(dtype: npt.DTypeLike) -> float:
 def per_value(array: np.ndarray) -> np.ndarray:
   """The largest number of each value, `[n]`."""
   return array.reshape(len(array), -1).max(axis=1)
+
+
+def log_prob_with_allowed(log_prob: Callable, values: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+  """Returns log-densities of values `[n, ...]`, and the errors that rounding explains, both `[n]`."""
+  found, array = np.asarray(log_prob(values)), np.asarray(values)
+  moved = np.abs(log_prob(rounded(array)) - found)
+  return found, root_eps(array.dtype) * (array[0].size + np.abs(found)) + ROUNDINGS * moved
 
 
 def lost(name: str, error: np.ndarray, allowed: np.ndarray) -> Finding:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
 import scipy.special
 import scipy.stats
 
+from flowgan_tf.base.progress import Task
 from flowgan_tf.checks.finding import Finding
 
 _MOST, _LEAST = 4096, 1024  # samples
@@ -47,6 +48,18 @@ def check_finite(log_prob: np.ndarray) -> Finding:
   note = f'sample {wrong.argmax()} has the log density {log_prob[wrong.argmax()]:g}.' if wrong.any() else ''
   name = 'samples without a finite density'
   return Finding(check=name, found=float(wrong.sum()), allowed=0, sound=not wrong.any(), note=note)
+
+
+def check_samples(
+  log_prob: LogProb, samples: np.ndarray, seed: int, interval: tuple | None = None
+) -> Generator[Finding, None, bool]:
+  """Checks that samples have finite densities and that moves leave them alike; returns whether they are finite."""
+  yield (finite := check_finite(log_prob(samples)))
+  if not finite.sound:
+    return False
+  with Task('moving samples'):
+    yield from check_moves(log_prob, samples, seed, interval)
+  return True
 
 
 def check_moves(log_prob: LogProb, samples: np.ndarray, seed: int, interval: tuple | None = None) -> Iterator[Finding]:

@@ -1,5 +1,9 @@
 """Densities of any library, as functions of NumPy arrays: right ones pass, and what is wrong is named."""
 
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -113,3 +117,38 @@ def test_the_functions_are_arguments_of_check():
   for wrong in ({'shape': 2}, {'interval': (1, 0)}, {'levels': 256}):
     with pytest.raises(UsageError, match=f'^`{next(iter(wrong))}` must be'):
       fg.check(**functions | wrong)
+
+
+def test_it_needs_no_tensorflow_and_no_other_room():
+  code = """
+import sys
+import numpy as np
+import flowgan_tf as fg
+rng = np.random.default_rng(0)
+prior = lambda z: -0.5 * np.sum(z**2 + np.log(2 * np.pi), axis=-1)
+functions = {'log_prob': lambda x: prior(x / 2) - 2 * np.log(2), 'sample': lambda n: 2 * rng.normal(size=(n, 2))}
+functions |= {'encode': lambda x: x / 2, 'decode': lambda z: 2 * z}
+functions |= {'log_det': lambda x: np.full(len(x), -2 * np.log(2))}
+report = fg.check(**functions, prior=prior, shape=(2,))
+assert report.sound, report
+rooms = {name.split('.')[1] for name in sys.modules if name.startswith('flowgan_tf.')}
+assert rooms == {'base', 'checks', 'display', 'version'}, rooms
+assert not {'tensorflow', 'keras', 'matplotlib', 'PIL'} & {*sys.modules}
+"""
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=pathlib.Path(fg.__file__).parent.parent)
+
+
+@np.errstate(invalid='ignore')
+def test_differences_that_agree_by_chance_accuse_nobody():
+  """The identity in float32, with 1e-5 of rounding: of the steps of differences, some two agree by chance."""
+  noisy = affine(4, 'float32', encode=lambda x: (x + np.float32(100)) - np.float32(100), log_det=lambda x: 0 * x[:, 0])
+  rng = np.random.default_rng(1)
+  values = rng.normal(size=(200, 8, 4)).astype(np.float32)
+  findings = [noisy._jacobian(each, np.zeros(8)) for each in values]
+  assert not [finding for finding in findings if finding.sound is False]
+  assert sum(finding.sound is True for finding in findings) > 100
+
+
+def test_samples_that_are_not_finite_are_named():
+  infinite = affine(sample=lambda n: np.where(np.arange(n)[:, np.newaxis] % 9, affine().sample(n), np.inf))
+  assert wrong(infinite, affine().sample(4)) == {'samples without a finite density'}

@@ -27,7 +27,7 @@ INSTALL_gpu := $(PIP) install -e '.[gpu]'
 SIZE_cpu := 0.5 GB to download, about a minute
 SIZE_gpu := 3.6 GB to download, 2 to 10 minutes
 
-.PHONY: help demo test test-all nightly examples faults mutants lint docs bench speed wheel release clean
+.PHONY: help demo test test-all nightly examples faults mutants lint docs bench speed gpu-check wheel release clean
 
 help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits and their labels, then evaluate and export it'
@@ -41,6 +41,7 @@ help:
 	@echo 'make docs      build the documentation, with an API reference, in site/'
 	@echo 'make bench     compare the speed with PyTorch, JAX and others, and count the size of the CIFAR-10 model'
 	@echo 'make speed     check the speed of a training step against matrix products, and of a step with labels'
+	@echo 'make gpu-check compare numbers and speed of a GPU with the CPU, to paste into an issue'
 	@echo 'make wheel     build the distributions, and use the wheel outside of the checkout'
 	@echo 'make release   try the distributions on each Python that is there, with all that they require; uploads nothing'
 	@echo 'make clean     remove what make and Python left, .venv included; runs/ stays'
@@ -110,6 +111,9 @@ speed: $(INSTALLED)
 	$(BIN)/python -m benchmarks.compare --tasks=nice_train,nice_sample,nice_log_prob,jet_train,jet_log_prob --peers= \
 	  --dtypes=float32 --rounds=9 --seconds=0.25 --least_share=0.15
 	$(BIN)/python -m benchmarks.labels --rounds=15 --most=1.25
+
+gpu-check: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gpu_check
 
 wheel: $(TESTABLE)
 	rm -rf build/lib build/bdist.* dist  # benchmarks keep their state in build

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-__all__ = ['count_flops']
+__all__ = ['count_flops', 'matmul_gflops']
 
 _CALLS = ('PartitionedCall', 'StatefulPartitionedCall')
 
@@ -118,3 +119,20 @@ def _bodies(op: tf.Operation) -> list[tf.Graph]:
   attributes = [op.get_attr(a.name) for a in op.op_def.attr if a.type in ('func', 'list(func)')]
   functions = [f for a in attributes for f in (a if isinstance(a, list) else [a])]
   return [op.graph._get_function(f.name).graph for f in functions]
+
+
+@tf.function
+def _products(a: tf.Tensor, b: tf.Tensor, repeats: tf.Tensor) -> tf.Tensor:
+  """Multiplies `a` by the square matrix `b` repeatedly."""
+  # Each product needs the previous one, so that none can be optimised away.
+  return tf.foldl(lambda x, _: tf.matmul(x, b) / b.shape[0], tf.range(repeats), initializer=a)
+
+
+def matmul_gflops(rows: int, size: int, dtype: str) -> float:
+  """Measures the GFLOP/s of the matrix product `[rows, size] x [size, size]` in a dtype."""
+  a, b = (tf.cast(tf.random.stateless_uniform((n, size), seed=(0, n)), dtype) for n in (rows, size))
+  repeats = math.ceil(2e10 / (2 * rows * size**2))
+  _products(a, b, tf.constant(1))
+  start = time.perf_counter()
+  _products(a, b, tf.constant(repeats)).numpy()
+  return repeats * 2 * rows * size**2 / (time.perf_counter() - start) / 1e9

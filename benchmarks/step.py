@@ -12,14 +12,13 @@ steps alternate, so that both see the same load of the machine; the best round o
 
 from __future__ import annotations
 
-import math
 import time
 
 import keras
 import tensorflow as tf
 from absl import app, flags
 
-from benchmarks.flops import count_flops
+from benchmarks.flops import count_flops, matmul_gflops
 from flowgan_tf.objectives.objective import make_objective
 from flowgan_tf.runs.config import default_config
 from flowgan_tf.runs.settings import PRECISIONS
@@ -33,24 +32,6 @@ NORMALIZATION = flags.DEFINE_string('normalization', 'layer', "Norm of the condi
 JIT = flags.DEFINE_bool('jit', True, 'Compile the step with XLA.')
 
 IMAGE_SHAPE = (28, 28, 1)
-
-
-@tf.function
-def products(a: tf.Tensor, b: tf.Tensor, repeats: tf.Tensor) -> tf.Tensor:
-  """Multiplies `a` by the square matrix `b` repeatedly."""
-  # Each product needs the previous one, so that none can be optimised away.
-  return tf.foldl(lambda x, _: tf.matmul(x, b) / b.shape[0], tf.range(repeats), initializer=a)
-
-
-def matmul_gflops(rows: int, size: int) -> float:
-  """Measures the GFLOP/s of the matrix product [rows, size] x [size, size] in the dtype that networks compute in."""
-  dtype = keras.DTypePolicy(PRECISION.value).compute_dtype
-  a, b = (tf.cast(tf.random.stateless_uniform((n, size), seed=(0, n)), dtype) for n in (rows, size))
-  repeats = math.ceil(2e10 / (2 * rows * size**2))
-  products(a, b, tf.constant(1))
-  start = time.perf_counter()
-  products(a, b, tf.constant(repeats)).numpy()
-  return repeats * 2 * rows * size**2 / (time.perf_counter() - start) / 1e9
 
 
 def measure(objective_name: str) -> None:
@@ -69,9 +50,10 @@ def measure(objective_name: str) -> None:
   peak = layer_peak = 0.0
   best = float('inf')
   steps = 6 if objective_name == 'mle' else 2
+  dtype = keras.DTypePolicy(PRECISION.value).compute_dtype
   for _ in range(ROUNDS.value):
-    peak = max(peak, matmul_gflops(2048, 2048))
-    layer_peak = max(layer_peak, matmul_gflops(config.batch_size, config.nice.hidden_units))
+    peak = max(peak, matmul_gflops(2048, 2048, dtype))
+    layer_peak = max(layer_peak, matmul_gflops(config.batch_size, config.nice.hidden_units, dtype))
     start = time.perf_counter()
     for _ in range(steps):
       step(images)['loss'].numpy()

@@ -202,3 +202,15 @@ def test_every_result_of_the_readme_is_drawn():
   assert found[0] == ("NICE, the paper's prior", 'maximum likelihood', -3353, 71)
   [axes] = front.draw(found).axes
   assert [len(line.get_xdata()) for line in axes.lines] == list(collections.Counter(row[0] for row in found).values())
+
+
+@pytest.mark.slow
+def test_a_cpu_agrees_with_itself_in_the_check_of_a_gpu():
+  result = run('gpu_check', '--device=CPU:0', '--tiny_flow', '--flows=nice', '--steps=1')
+  assert result.returncode == 0, result.stderr
+  rows = [line for line in result.stdout.splitlines() if line.startswith('nice, ')]
+  assert [row.partition('  ')[0].strip() for row in rows][:6] == [
+    f'nice, {precision}{mode}' for precision in ('float32', 'mixed_bfloat16', 'mixed_float16') for mode in ('', ', XLA')
+  ]
+  # The reference itself: the same numbers, bit for bit.
+  assert rows[0].split()[2:6] == ['0', '0', '0', 'yes']

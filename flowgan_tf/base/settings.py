@@ -242,7 +242,7 @@ def _shown(name):
 
 
 # What precision and data determine are arguments of a builder, but not settings.
-_FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape')
+_FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape', 'bounds')
 
 
 def _keywords(build: Callable) -> dict[str, tuple[inspect.Parameter, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ def vectors(
   spline_bins: settings.SplineBins = 8,
   spline_bound: settings.SplineBound = 4.0,
   prior: settings.Prior = 'normal',
+  bounds: Sequence[Sequence[float | None]] | None = None,
   classes: int | None = None,
   condition_shape: Sequence[int] | None = None,
   dtype: str = 'float32',
@@ -48,6 +50,9 @@ def vectors(
   x = mean + std * y,   y = couplings(z),   z ~ prior
   ```
 
+  With `bounds`, a column between two ends is `low + (high - low) sigmoid(x)`, above one end `low + exp(x)`, below one
+  `high - exp(x)`. Between the ends the density is exact; on them and beyond, it is NaN.
+
   `mean` and `std` are 0 and 1 until `standardize` sets them. The density of `x` is in its own units.
 
   The couplings come in pairs, a mask and its complement. Pair `i` keeps the columns whose number has a 1 in binary
@@ -56,6 +61,8 @@ def vectors(
 
   Args:
     vector_shape: The number of columns `d`, at least 2, or `(d,)`.
+    bounds: The ends of each column, `(low, high)`, between which all its numbers lie; None for no end. By default no
+      column has ends.
     classes: Number of classes, for a flow p(x | y) of vectors given labels.
     condition_shape: Shape of a condition, for a flow p(x | c) given vectors `(d,)` or images `(height, width,
       channels)`. None, like `classes`, for a flow without conditions.
@@ -88,6 +95,8 @@ def vectors(
   tfb = tfp.bijectors
   shift, scale = tfb.Shift(of_data(0, 'mean')), tfb.Scale(of_data(1, 'std'))
   parts: list[tfp.bijectors.Bijector] = [shift, scale]
+  if bounds is not None:
+    parts.insert(0, _within(bounds, columns, density_dtype))
   for i in range(couplings):
     digit = i // 2 % (columns - 1).bit_length()
     kept = (np.arange(columns) >> digit) % 2
@@ -105,6 +114,26 @@ def vectors(
     parts.append(choice.make(network, mask, name=f'coupling_{i}', condition_shape=seen))
   chain = tfb.Chain(parts, name=f'{name}_generator')
   return make_flow(chain, (columns,), density_dtype, name, prior, 1, classes, condition_shape, initialize=_standardize)
+
+
+def _within(bounds, columns, dtype):
+  """Returns the bijector from real numbers to columns between their ends."""
+  ends = [[math.nan if end is None else float(end) for end in pair] for pair in bounds]
+  suits = len(ends) == columns and all(len(pair) == 2 and not pair[0] >= pair[1] for pair in ends)
+  check('bounds', bounds, f'{columns} pairs (low, high), one for each column, with low < high or None', suits)
+  return tfp.bijectors.Blockwise([_between(*pair, dtype) for pair in ends], [1] * columns, name='bounds')
+
+
+def _between(low, high, dtype):
+  tfb = tfp.bijectors
+  first, last = tf.constant(low, dtype), tf.constant(high, dtype)
+  if math.isnan(low) and math.isnan(high):
+    return tfb.Identity()
+  if math.isnan(high):
+    return tfb.Chain([tfb.Shift(first), tfb.Exp()])
+  if math.isnan(low):
+    return tfb.Chain([tfb.Shift(last), tfb.Scale(tf.constant(-1, dtype)), tfb.Exp()])
+  return tfb.Sigmoid(first, last)
 
 
 def _standardize(flow, data):
@@ -130,9 +159,16 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
   """
   build = getattr(flow, '_build', None)
   check('flow', flow, 'a flow made by `vectors`', build is not None and build.func is vectors)
-  shift, scale = flow.bijector.bijectors[:2]
   rows = np.asarray(rows)
   check_events('rows', rows, flow.event_shape, 'n')
+  parts = flow.bijector.bijectors
+  if parts[0].name == 'bounds':
+    within, *parts = parts
+    is_finite = np.isfinite(rows)
+    rows = np.asarray(within.inverse(tf.constant(rows, flow.dtype)))
+    outside = np.argwhere(is_finite & ~np.isfinite(rows))
+    check('rows', outside[:1].tolist(), 'between the `bounds` of the flow, not on them', len(outside) == 0)
+  shift, scale = parts[:2]
   check('rows', len(rows), 'at least two rows', len(rows) > 1)
   largest = float(np.abs(rows).max())  # NaN if there is one.
   check('rows', largest, f'finite numbers, of at most {_LARGEST:g} in absolute value', largest <= _LARGEST)

@@ -6,6 +6,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 
@@ -108,6 +109,50 @@ def test_a_conditional_density_integrates_to_1(given):
   one, other = (np.exp(flow.log_prob(grid, condition=condition)) * area for condition in conditions)
   assert one.sum() == pytest.approx(1, abs=1e-2) and other.sum() == pytest.approx(1, abs=1e-2)
   assert np.abs(one - other).sum() > 0.05
+
+
+def test_columns_within_bounds_have_exact_densities():
+  """A new flow is logit-normal, log-normal and normal; with random weights, its density still integrates to 1."""
+  rng = np.random.default_rng(0)
+  noise = rng.normal([0.3, 1.0, -0.5, 0.1], [0.5, 0.3, 0.2, 2.0], (300, 4))
+  data = np.column_stack([2 + 3 * scipy.special.expit(noise[:, 0]), np.exp(noise[:, 1]), 5 - np.exp(noise[:, 2])])
+  data = np.column_stack([data, noise[:, 3]])
+  flow = tiny(4, bounds=[(2, 5), (0, None), (None, 5), (None, None)], dtype='float64')
+  flows.standardize(flow, data)
+  mean, std = noise.mean(axis=0), noise.std(axis=0)
+  share = (data[:, 0] - 2) / 3
+  expected = scipy.stats.norm.logpdf(scipy.special.logit(share), mean[0], std[0]) - np.log(3 * share * (1 - share))
+  for i, positive in ((1, data[:, 1]), (2, 5 - data[:, 2])):
+    expected += scipy.stats.lognorm.logpdf(positive, std[i], scale=np.exp(mean[i]))
+  expected += scipy.stats.norm.logpdf(data[:, 3], mean[3], std[3])
+  np.testing.assert_allclose(flow.log_prob(data), expected, rtol=1e-9, atol=1e-9)
+  samples = randomise(flow).sample(200, seed=(0, 1)).numpy()
+  assert samples[:, 0].min() > 2 and samples[:, :3].max() > 2
+  assert samples[:, 0].max() < 5 and samples[:, 1].min() > 0 and samples[:, 2].max() < 5
+
+
+def test_the_density_within_bounds_integrates_to_1():
+  flow = randomise(tiny(2, bounds=[(0, 1), (0, None)], dtype='float64'))
+  way = np.linspace(-25, 25, 701)
+  share, positive = scipy.special.expit(way), np.exp(way)
+  points = np.stack(np.meshgrid(share, positive, indexing='ij'), axis=-1).reshape(-1, 2)
+  widths = np.outer(share * (1 - share), positive).ravel() * (way[1] - way[0]) ** 2
+  assert np.exp(flow.log_prob(points).numpy()) @ widths == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('bounds', 'data', 'argument'),
+  [
+    ([(0, 1)], None, 'bounds'),
+    ([(0, 1), (2, 1)], None, 'bounds'),
+    ([(0, 1), (0, None)], [[0.5, 1.0], [1.0, 2.0]], 'rows'),
+    ([(0, 1), (0, None)], [[0.5, 1.0], [0.6, -2.0]], 'rows'),
+  ],
+)
+def test_wrong_bounds_and_rows_outside_are_refused(bounds, data, argument):
+  with pytest.raises(UsageError, match=f'^`{argument}` must be ') as raised:
+    flows.standardize(tiny(2, bounds=bounds), np.array(data, np.float32))
+  assert raised.value.argument == argument
 
 
 @pytest.mark.parametrize('prior', ['normal', 'logistic'])

@@ -205,6 +205,6 @@ def test_a_mixture_is_drawn_once_and_set_beside_each_run(shown):
 def test_each_run_has_its_own_histograms(shown):
   studied = [dataclasses.replace(run, studies={'outliers': outliers(shift)}) for shift, run in enumerate(shown[:2])]
   table, *figures = items(studied, 'Outliers')
-  first, second, *_ = [(row['run'], row['AUROC of test against them']) for row in cells(table)]
+  first, second, *_ = [(row['run'], row['test more likely (AUROC)']) for row in cells(table)]
   assert (first, second) == (('MLE, train', '0.500'), ('MLE, test', ''))
   assert [figure.command.split()[1] for figure in figures] == ['runs/mle', 'runs/adversarial']

@@ -125,7 +125,8 @@ def _parse(argv: list[str]) -> list[str]:
     try:
       arguments = parse(FLAGS, argv)
       for flag in {*_PATHS} & {*FLAGS}:  # Shells leave the ~ of --out=~/page.html.
-        FLAGS[flag].value = FLAGS[flag].value and os.path.expanduser(FLAGS[flag].value)
+        if isinstance(FLAGS[flag].value, str):  # `images` is a number in another program.
+          FLAGS[flag].value = os.path.expanduser(FLAGS[flag].value)
       return arguments
     except SystemExit:  # --help raises this, with status 1.
       pass

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.flows import GENERATORS
 from flowgan_tf.objectives import CRITICS
 from flowgan_tf.runs.config import (
+  current_settings,
   declared,
   default_config,
   idle,
@@ -86,6 +88,21 @@ def test_a_bad_value_is_one_line_that_names_it(key, value, expected):
   with pytest.raises(UsageError, match=said) as caught:
     validate(config)
   assert caught.value.argument == key
+
+
+def test_former_names_of_settings_hold_in_their_block(monkeypatch, caplog):
+  for former, name in (('nice.units', 'nice.hidden_units'), ('updates', 'steps')):
+    monkeypatch.setitem(RENAMED, former, name)
+  config = default_config(updates=3)
+  config.nice.units = 7
+  assert (config.steps, config.nice.hidden_units, config.nice.units) == (3, 7, 7)
+  assert len(caplog.messages) == 3 and all('updates' in said or 'units' in said for said in caplog.messages)
+  with pytest.raises(AttributeError):
+    config.jet.units = 7
+  assert {*settings(config)} == {*settings(default_config())}
+  recorded = {'updates': 3, 'nice': {'units': 7, 'couplings': 2}, 'jet': {'units': 5}, 'spread_labels': False}
+  expected = {'steps': 3, 'nice': {'hidden_units': 7, 'couplings': 2}, 'jet': {'units': 5}}
+  assert current_settings(recorded) == expected
 
 
 def test_networks_that_do_not_see_the_label_need_components_of_each_class():

@@ -71,7 +71,7 @@ def _settings() -> str:
 `--NAME=VALUE` or `--config.NAME=VALUE` changes a setting of `bin/train`, and a config file sets `config.NAME`. Where
 the first column has the short form, both work. An empty default means nothing, or what the last column says. The config
 files change some of these defaults; [Data](data.md) says which file a training takes. A flag that has no effect, such
-as `--divergence` with `--objective=mle`, is refused. `python docs/reference.py` writes this page.
+as `--divergence` with `--objective=mle`, is rejected. `python docs/reference.py` writes this page.
 """
   ]
   rooms = dict.fromkeys(fg.flows.GENERATORS, 'flows') | dict.fromkeys(fg.objectives.CRITICS, 'objectives')

@@ -165,7 +165,7 @@ def test_every_flag_is_explained_and_every_flag_and_setting_that_is_named_exists
 def test_every_target_of_make_and_every_linked_file_exists():
   targets = set(re.search(r'^\.PHONY: (.*)$', (ROOT / 'Makefile').read_text(), re.MULTILINE)[1].split())
   shell = '\n'.join(code for name, code in FENCE.findall(ALL) if name == 'sh')
-  named = set(re.findall(r'`make (\w+)', ALL)) | set(re.findall(r'^make (\w+)', shell, re.MULTILINE))
+  named = set(re.findall(r'`make ([\w-]+)', ALL)) | set(re.findall(r'^make ([\w-]+)', shell, re.MULTILINE))
   assert {'demo', 'test', 'docs'} <= named <= targets
   for page, text in PAGES.items():
     links = re.findall(r'\]\(([^)#\s]+)', FENCE.sub('', text)) + re.findall(r'(?:src|href)="([^"]+)"', text)

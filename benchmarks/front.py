@@ -1,6 +1,6 @@
-"""Draws README's table of results: FID against test NLL, with a line through the trainings of each model.
+"""Draws the first table of docs/results.md: FID against test NLL, with a line through the trainings of each model.
 
-python -m benchmarks.front README.md docs/images/front.png
+python -m benchmarks.front docs/results.md docs/images/front.png
 """
 
 import pathlib
@@ -16,9 +16,10 @@ from flowgan_tf.display.axes import COLORS, INK
 _ROW = re.compile(r'^\| (?P<model>[^|]+) \| (?P<training>[^|]+) \| (?P<nll>-[\d,]+) ± .* \| (?P<fid>[\d.]+) \|$')
 
 
-def rows(text: str) -> list[tuple[str, str, float, float]]:
-  """Returns model, training, NLL and FID of each row that has both numbers."""
-  plain = re.sub(r'\*\*|\[([^\]]*)\]\([^)]*\)', r'\1', text)
+def rows(page: str) -> list[tuple[str, str, float, float]]:
+  """Returns model, training, NLL and FID of each row of the page's first table that has both numbers."""
+  table = page.partition('| model | training |')[2].partition('\n\n')[0]
+  plain = re.sub(r'\*\*|\[([^\]]*)\]\([^)]*\)', r'\1', table)
   found = filter(None, map(_ROW.match, plain.splitlines()))
   return [(r['model'], r['training'], float(r['nll'].replace(',', '')), float(r['fid'])) for r in found]
 

@@ -194,10 +194,10 @@ def test_masks_of_the_peers_are_those_of_the_flows(name):
   assert not found
 
 
-def test_every_result_of_the_readme_is_drawn():
-  text = (CHECKOUT / 'README.md').read_text(encoding='utf-8')
+def test_every_result_on_mnist_is_drawn():
+  text = (CHECKOUT / 'docs/results.md').read_text(encoding='utf-8')
   found = front.rows(text)
-  table = text.partition(' of these trainings were repeated')[0]  # Means over seeds stand in a second one.
+  table = text.partition(' trainings were repeated')[0]  # Means over seeds are in a second one.
   assert len(found) == len(re.findall(r'^\| \[?(?:NICE|Jet).* \|$', table, re.MULTILINE)) > 8
   assert found[0] == ("NICE, the paper's prior", 'maximum likelihood', -3353, 71)
   [axes] = front.draw(found).axes

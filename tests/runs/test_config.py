@@ -151,7 +151,7 @@ def test_blocks_are_the_builders_arguments():
   for builders in (GENERATORS, CRITICS):
     for name, build in builders.items():
       parameters = [*inspect.signature(build).parameters.values()][1:]
-      others = {'dtype', 'name', 'classes', 'condition_shape'}
+      others = {'dtype', 'name', 'classes', 'condition_shape', 'bounds'}
       assert default_config()[name].to_dict() == {p.name: p.default for p in parameters if p.name not in others}
 
 

@@ -15,14 +15,15 @@ class GuardedBatchNormalization(keras.layers.BatchNormalization):
   """Keras' batch norm, guarded against empty batches, and faster on images.
 
   The moments of an empty batch are NaN. In Keras' layer they enter the running statistics, which never recover. Here an
-  empty batch leaves the running statistics as they are. With `training=True`, TensorFlow's fused operation normalises
-  images `[batch, height, width, features]`, where Keras makes some ten passes over memory. The layer has the arguments,
-  variables and values of `keras.layers.BatchNormalization`.
+  empty batch leaves the running statistics as they are. TensorFlow's fused operation normalises images `[batch, height,
+  width, features]`, where Keras makes two passes over memory with the running statistics, and some ten with those of
+  the batch. The layer has the arguments, variables and values of `keras.layers.BatchNormalization`.
   """
 
   def call(self, inputs, training=None, mask=None):
-    if training and self.trainable and self._can_be_fused(inputs, mask):
-      return self._fused(inputs)
+    training = bool(training and self.trainable)
+    if self._can_be_fused(inputs, mask):
+      return self._fused(inputs, training)
     running = self.non_trainable_variables
     before = [tf.identity(statistic) for statistic in running]
     outputs = super().call(inputs, training=training, mask=mask)
@@ -36,22 +37,24 @@ class GuardedBatchNormalization(keras.layers.BatchNormalization):
     other = self.synchronized or getattr(self, 'renorm', False)  # Keras before 3.14 has no `renorm`.
     return images and mask is None and self.variable_dtype == 'float32' and not other
 
-  def _fused(self, images):
-    mean, variance = self.moving_mean, self.moving_variance
+  def _fused(self, images, training):
+    mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
     outputs, batch_mean, batch_variance, *_ = tf.raw_ops.FusedBatchNormV3(
       x=images,
       scale=tf.convert_to_tensor(self.gamma) if self.scale else tf.ones(mean.shape),
       offset=tf.convert_to_tensor(self.beta) if self.center else tf.zeros(mean.shape),
-      mean=tf.zeros([0]),
-      variance=tf.zeros([0]),
+      mean=tf.zeros([0]) if training else mean,
+      variance=tf.zeros([0]) if training else variance,
       epsilon=self.epsilon,
+      is_training=training,
     )
-    n = tf.cast(tf.size(images) // images.shape[-1], tf.float32)
-    # The operation divides by n - 1 for the running variance; Keras divides by n.
-    biased = batch_variance * tf.maximum(n - 1, 1) / n
-    for running, batch in ((mean, batch_mean), (variance, biased)):
-      moved = self.momentum * running + (1 - self.momentum) * tf.stop_gradient(batch)
-      running.assign(tf.where(n > 0, moved, running))
+    if training:
+      n = tf.cast(tf.size(images) // images.shape[-1], tf.float32)
+      # The operation divides by n - 1 for the running variance; Keras divides by n.
+      biased = batch_variance * tf.maximum(n - 1, 1) / n
+      for running, batch in ((self.moving_mean, batch_mean), (self.moving_variance, biased)):
+        moved = self.momentum * running + (1 - self.momentum) * tf.stop_gradient(batch)
+        running.assign(tf.where(n > 0, moved, running))
     return outputs
 
 

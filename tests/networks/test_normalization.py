@@ -161,16 +161,19 @@ def test_image_normalization():
 
 
 @pytest.mark.parametrize(
-  ('mode', 'affine', 'policy', 'tolerance'),
+  ('mode', 'affine', 'policy', 'tolerance', 'training'),
   [
-    ('eager', True, 'float32', 1e-5),
-    ('graph', False, 'float32', 1e-5),
-    ('graph', True, 'mixed_bfloat16', 2e-2),
-    ('graph', True, 'mixed_float16', 2e-3),
-    ('XLA', True, 'float32', 1e-5),
+    ('eager', True, 'float32', 1e-5, True),
+    ('graph', False, 'float32', 1e-5, True),
+    ('graph', True, 'mixed_bfloat16', 2e-2, True),
+    ('graph', True, 'mixed_float16', 2e-3, True),
+    ('XLA', True, 'float32', 1e-5, True),
+    ('eager', True, 'float32', 1e-5, False),
+    ('graph', False, 'mixed_bfloat16', 2e-2, False),
+    ('XLA', True, 'mixed_float16', 2e-3, False),
   ],
 )
-def test_fused_batch_normalization_against_keras(mode, affine, policy, tolerance):
+def test_fused_batch_normalization_against_keras(mode, affine, policy, tolerance, training):
   """Values, gradients and running statistics on images, after two batches."""
   rng = np.random.default_rng(0)
   images = rng.normal(3.0, 2.0, (2, 6, 5, 4, 3))
@@ -181,7 +184,9 @@ def test_fused_batch_normalization_against_keras(mode, affine, policy, tolerance
     layer.build((None, 5, 4, 3))
     for variable in layer.trainable_variables:
       variable.assign([0.5, 1.0, 1.5])
-    run = values_and_gradients(layer, weights, mode, training=True)
+    for variable in layer.non_trainable_variables:
+      variable.assign([0.8, 2.0, 3.0])
+    run = values_and_gradients(layer, weights, mode, training=training)
     for batch in images:
       found = run(tf.constant(batch, layer.compute_dtype))
     assert found[0].dtype == layer.compute_dtype

@@ -91,11 +91,6 @@ def check_event_shape(x: tf.Tensor, event_shape: Sequence[int], owner: str) -> N
     raise UsageError(f'{owner} expects events of shape {tuple(event_shape)}. Got: input of shape {x.shape}.')
 
 
-def clip(x: tf.Tensor) -> tf.Tensor:
-  """Returns the nearest number in [0, 1]; NaN stays NaN, unlike in `tf.clip_by_value`."""
-  return tf.where(x < 0, tf.zeros_like(x), tf.where(x > 1, tf.ones_like(x), x))
-
-
 @contextlib.contextmanager
 def clearing_caches() -> Iterator[None]:
   """Clears the caches of TFP's bijectors at the end of a block, or of a function that it decorates.

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from flowgan_tf.base.errors import check, check_integer, check_range
 from flowgan_tf.base.settings import MOST_BINS
-from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape, clip
+from flowgan_tf.bijectors.base import OnePassBijector, VariableBijector, check_event_shape
 from flowgan_tf.bijectors.grids import grids, turns
 from flowgan_tf.networks.adapter import KerasModule
 
@@ -299,7 +299,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
   def _forward_and_log_det(self, x, training=False, condition=None):
     flat, condition = self._flat(x, condition)
     least, shrink = self._least(x.dtype), 1 - 2 * self._alpha
-    inside = clip(flat)
+    inside = tf.clip_by_value(flat, 0, 1)
     k = tf.floor(inside * self._bins)
     k = tf.where(k > 0, tf.minimum(k, self._bins - 1), tf.zeros_like(k))  # NaN has no bin.
     part, beyond, k = inside * self._bins - k, flat - inside, tf.cast(k, tf.int32)
@@ -325,7 +325,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     groups, bins = self._tables(y.dtype)
     parts, unknown = [], tf.zeros_like(flat)
     for turn, entries in enumerate(self._entries):
-      known = self._join([*(clip(x) for x, _ in parts), unknown])
+      known = self._join([*(tf.clip_by_value(x, 0, 1) for x, _ in parts), unknown])
       inputs = self._network_inputs(known) if turn else None
       probs = self._group_probs(groups, inputs, turn, training, condition)
       parts.append(self._pixels(tf.gather(flat, entries, axis=-1), probs, bins, entries))
@@ -358,7 +358,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
     before, after, width = (prob * tf.gather(table, self._index(k, entries)) for table in bins)
     divide = self._divide if self.surrogate_gradients else tf.divide
     part = tf.where(2 * from_start < prob, divide(from_start - before, width), 1 - divide(from_end - after, width))
-    part = clip(part)
+    part = tf.clip_by_value(part, 0, 1)
     # Rounding must not reach another bin.
     margin = tf.constant(min(self._bins * float(np.finfo(y.dtype.as_numpy_dtype).eps), 0.5), y.dtype)
     part = tf.where((k > 0) & (part < margin), margin, part)

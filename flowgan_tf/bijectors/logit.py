@@ -75,21 +75,15 @@ class AlphaLogit(OnePassBijector):
     check('dtype', dtype.name, 'a floating-point type', dtype.is_floating)
     return _support(self._alpha, dtype)
 
-  def _clip(self, x, value, at_lowest, at_highest):
-    """Returns `value` where `x` is in the support, and otherwise its value at the nearest end."""
-    lowest, highest = self.support(x.dtype)
-    at_lowest, at_highest = tf.constant(at_lowest, x.dtype), tf.constant(at_highest, x.dtype)
-    # This is not tf.clip_by_value, because NaN must stay NaN.
-    return tf.where(x < lowest, at_lowest, tf.where(x > highest, at_highest, value))
-
   def _log_p_log_q(self, x):
     # q = 1 - p is computed from 1 - x, because 1 - p would be rounded to 0 near x = 1 in float32, and its log would be
-    # infinite. We clip 1 - x and not x, because grappler would add `alpha + shrink * (1 - x)` in another order, where
-    # `alpha + 1` is rounded to 1.
+    # infinite. We clip 1 - x again, which leaves it as it is, because grappler would add `alpha + shrink * (1 - x)` in
+    # another order, where `alpha + 1` is rounded to 1.
     lowest, highest = self.support(x.dtype)
     shrink = 1 - 2 * self._alpha
-    p = self._alpha + shrink * self._clip(x, x, lowest, highest)
-    q = self._alpha + shrink * self._clip(x, 1 - x, 1 - lowest, 1 - highest)
+    x = tf.clip_by_value(x, lowest, highest)
+    p = self._alpha + shrink * x
+    q = self._alpha + shrink * tf.clip_by_value(1 - x, 1 - highest, 1 - lowest)
     return tf.math.log(p), tf.math.log(q)
 
   def _forward_and_log_det(self, x):
@@ -101,7 +95,7 @@ class AlphaLogit(OnePassBijector):
   def _inverse_and_log_det(self, y):
     x = (tf.sigmoid(y) - self._alpha) / (1 - 2 * self._alpha)
     log_det = -tf.nn.softplus(-y) - tf.nn.softplus(y) - math.log1p(-2 * self._alpha)
-    return self._clip(x, x, *self.support(x.dtype)), log_det
+    return tf.clip_by_value(x, *self.support(x.dtype)), log_det
 
 
 @functools.lru_cache

@@ -10,7 +10,7 @@ import tensorflow as tf
 from flowgan_tf.base.errors import check_integer, check_range
 from flowgan_tf.base.settings import SPLINE_BINS, SPLINE_BOUNDS
 from flowgan_tf.bijectors import masks
-from flowgan_tf.bijectors.base import OnePassBijector, clip
+from flowgan_tf.bijectors.base import OnePassBijector
 from flowgan_tf.bijectors.coupling import Coupling
 
 _LEAST = 1e-3  # width or height of a bin, as a share of the range, and slope at a knot
@@ -109,10 +109,10 @@ class _Spline(OnePassBijector):
       rise = safe - y0  # Rounding may bring t out of [0, 1], here and below.
       b = height * d0 - bend * rise
       a = height * s - b
-      t = clip(2 * s * rise / (b + tf.sqrt(tf.maximum(b**2 + 4 * a * s * rise, _TINY))))
+      t = tf.clip_by_value(2 * s * rise / (b + tf.sqrt(tf.maximum(b**2 + 4 * a * s * rise, _TINY))), 0, 1)
       result = x0 + t * width
     else:
-      t = clip((safe - x0) / width)
+      t = tf.clip_by_value((safe - x0) / width, 0, 1)
       result = y0 + height * (s * t**2 + d0 * t * (1 - t)) / (s + bend * t * (1 - t))
     log_slope = tf.math.log(s**2 * (d1 * t**2 + 2 * s * t * (1 - t) + d0 * (1 - t) ** 2))
     log_slope -= 2 * tf.math.log(s + bend * t * (1 - t))

@@ -499,6 +499,14 @@ def of_tfp(make: Callable, size: int, interval: tuple[float, float] | None = Non
   return Built(density, fit if parameters else None)
 
 
+def number(value: float) -> Any:
+  """Returns a number for TFP in the dtype that is checked."""
+  import keras
+  import tensorflow as tf
+
+  return tf.constant(value, keras.config.floatx())
+
+
 def layers_of_tfp() -> dict[str, Callable]:
   """Returns functions of the size and of random numbers that build layers with networks of one layer of tanh."""
   import tensorflow as tf
@@ -533,7 +541,8 @@ def layers_of_tfp() -> dict[str, Callable]:
 
   def ode(size, normal):
     function = net(normal, size, size)
-    return tfb.FFJORD(lambda t, x: function(x), trace_augmentation_fn=tfb.ffjord.trace_jacobian_exact)
+    exact = tfb.ffjord.trace_jacobian_exact
+    return tfb.FFJORD(lambda t, x: function(x), trace_augmentation_fn=exact, dtype=number(0).dtype)
 
   return {
     'RealNVP': coupling,
@@ -570,13 +579,17 @@ def tfp() -> Iterator[tuple[str, Callable[[int], Built]]]:
   }
   for name, make in kinds.items():
     yield name, functools.partial(of_tfp, make)
-  yield (
-    'SoftClip',
-    functools.partial(of_tfp, lambda size, normal: tfb.SoftClip(low=-2.0, high=2.0), interval=(-2.0, 2.0)),
-  )
-  for name, low in (('Softsign', -1.0), ('Tanh', -1.0), ('Sigmoid', 0.0), ('NormalCDF', 0.0), ('GumbelCDF', 0.0)):
-    make = functools.partial(lambda kind, size, normal: kind(), getattr(tfb, name))
-    yield name, functools.partial(of_tfp, make, interval=(low, 1.0))
+  bounded: dict[str, tuple[Callable, float, float]] = {
+    'Softsign': (tfb.Softsign, -1.0, 1.0),
+    'Tanh': (tfb.Tanh, -1.0, 1.0),
+    'Sigmoid': (tfb.Sigmoid, 0.0, 1.0),
+    'NormalCDF': (tfb.NormalCDF, 0.0, 1.0),
+    'GumbelCDF': (lambda: tfb.GumbelCDF(number(0), number(1)), 0.0, 1.0),
+    'SoftClip': (lambda: tfb.SoftClip(number(-2), number(2)), -2.0, 2.0),
+  }
+  for name, (kind, low, high) in bounded.items():
+    make = functools.partial(lambda kind, size, normal: kind(), kind)
+    yield name, functools.partial(of_tfp, make, interval=(low, high))
 
 
 def prepare(library: str, dtype: str, seed: int) -> None:

@@ -1,12 +1,14 @@
 """What `fg.check` says of the flows of other libraries, in 2 and 8 dimensions, in float32 and float64.
 
   .venv-bench/bin/python -m benchmarks.libraries --libraries=zuko,normflows,nflows,pyro,flowjax,distrax
+  .venv-bench/bin/python -m benchmarks.libraries --libraries=zuko --flows=UNAF --seconds=900
+  .venv/bin/python -m benchmarks.libraries --libraries=tfp
   .venv-bench/bin/python -m benchmarks.libraries --libraries=zuko --flows=GF --seeds=10
 
 Each flow is checked as it is built and, in two dimensions, after 200 steps of maximum likelihood on two moons. Rows are
 printed as they come and kept in a JSON file. Rows that are there are not computed again. Each library has a function
-that yields the names of its flows, each with a function of the number of dimensions that builds it. A flow has 100
-seconds for each check, so run it on a machine that does nothing else.
+that yields the names of its flows, each with a function of the number of dimensions that builds it. A check may
+take `--seconds`, so run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ from absl import app, flags
 from flowgan_tf.checks.callables import Density
 from flowgan_tf.checks.finding import Report
 
-LIBRARIES = flags.DEFINE_list('libraries', ['zuko'], 'Libraries: zuko, normflows, nflows, pyro, flowjax, distrax.')
+LIBRARIES = flags.DEFINE_list('libraries', ['zuko'], 'Libraries: zuko, normflows, nflows, pyro, flowjax, distrax, tfp.')
 FLOWS = flags.DEFINE_list('flows', [], 'Names of flows; all by default.')
 STATES = flags.DEFINE_list('states', ['new', 'moons'], 'new, moons.')
 SEEDS = flags.DEFINE_integer('seeds', 1, 'Seeds of each flow.', lower_bound=1)
+SECONDS = flags.DEFINE_integer('seconds', 100, 'Most seconds for a check.', lower_bound=1)
 JSON = flags.DEFINE_string('json', 'build/libraries.json', 'File of rows.')
 
 STEPS, BATCH, LEARNING_RATE = 200, 256, 1e-3
-MOST_SECONDS = 100  # for one flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,30 +351,46 @@ def of_distrax(make: Callable, size: int, interval: tuple[float, float] | None =
   import distrax
   import jax
   import jax.numpy as jnp
+  import optax
 
   rng = np.random.default_rng(SEED[0])
+  parameters: list[jax.Array] = []
 
   def normal(*shape):
-    return jnp.asarray(0.5 * rng.normal(size=shape))
+    parameters.append(jnp.asarray(0.5 * rng.normal(size=shape)))
+    return parameters[-1]
 
+  make(size, normal)
   prior = distrax.MultivariateNormalDiag(jnp.zeros(size), jnp.ones(size))
-  bijector = make(size, normal)
-  flow, keys = distrax.Transformed(prior, bijector), map(jax.random.key, itertools.count(SEED[0] * 1000))
+  keys = map(jax.random.key, itertools.count(SEED[0] * 1000))
+
+  def flow(parameters):
+    given = iter(parameters)
+    return distrax.Transformed(prior, make(size, lambda *shape: next(given)))
 
   def in_numpy(function):
-    return padded(jax.jit(function))
+    mapped = jax.jit(lambda parameters, x: function(flow(parameters), x))
+    return padded(lambda x: mapped(parameters, x))
+
+  def fit(batches):
+    optimizer = optax.adam(LEARNING_RATE)
+    state = optimizer.init(parameters)
+    gradients = jax.jit(jax.grad(lambda parameters, x: -flow(parameters).log_prob(x).mean()))
+    for batch in batches:
+      updates, state = optimizer.update(gradients(parameters, batch), state)
+      parameters[:] = optax.apply_updates(parameters, updates)
 
   density = Density(
-    log_prob=in_numpy(flow.log_prob),
-    sample=lambda n: np.asarray(flow.sample(seed=next(keys), sample_shape=(n,))),
-    encode=in_numpy(bijector.inverse),
-    decode=in_numpy(bijector.forward),
-    log_det=in_numpy(bijector.inverse_log_det_jacobian),
-    prior=in_numpy(prior.log_prob),
+    log_prob=in_numpy(lambda flow, x: flow.log_prob(x)),
+    sample=lambda n: np.asarray(flow(parameters).sample(seed=next(keys), sample_shape=(n,))),
+    encode=in_numpy(lambda flow, x: flow.bijector.inverse(x)),
+    decode=in_numpy(lambda flow, z: flow.bijector.forward(z)),
+    log_det=in_numpy(lambda flow, x: flow.bijector.inverse_log_det_jacobian(x)),
+    prior=in_numpy(lambda flow, z: prior.log_prob(z)),
     shape=(size,),
     interval=interval,
   )
-  return Built(density)
+  return Built(density, fit if parameters else None)
 
 
 def distrax() -> Iterator[tuple[str, Callable[[int], Built]]]:
@@ -434,6 +452,148 @@ def distrax() -> Iterator[tuple[str, Callable[[int], Built]]]:
   yield 'GumbelCDF', functools.partial(of_distrax, each(distrax.GumbelCDF), interval=(0.0, 1.0))
 
 
+def of_tfp(make: Callable, size: int, interval: tuple[float, float] | None = None) -> Built:
+  """Returns normal noise through the bijector that `make(size, normal)` builds from random numbers."""
+  import keras
+  import tensorflow as tf
+  from tensorflow_probability import distributions as tfd
+
+  rng, seeds = np.random.default_rng(SEED[0]), itertools.count(SEED[0] * 1000)
+  parameters: list[tf.Variable] = []
+
+  def normal(*shape):
+    parameters.append(tf.Variable(0.5 * rng.normal(size=shape), dtype=keras.config.floatx()))
+    return parameters[-1]
+
+  make(size, normal)
+  prior = tfd.MultivariateNormalDiag(scale_diag=tf.ones(size, keras.config.floatx()))
+
+  def flow():
+    given = iter(parameters)
+    return tfd.TransformedDistribution(prior, make(size, lambda *shape: next(given)))
+
+  def in_numpy(function):
+    any_rows = tf.function(function, input_signature=[tf.TensorSpec([None, size], keras.config.floatx())])
+    return lambda x: any_rows(tf.convert_to_tensor(x, keras.config.floatx())).numpy()
+
+  def fit(batches):
+    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+
+    @tf.function
+    def gradients(x):
+      with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(flow().log_prob(x))
+      return tape.gradient(loss, parameters)
+
+    for batch in batches:
+      optimizer.apply_gradients(zip(gradients(tf.constant(batch)), parameters, strict=True))
+
+  density = Density(
+    log_prob=in_numpy(lambda x: flow().log_prob(x)),
+    sample=lambda n: flow().sample(n, seed=(next(seeds), 0)).numpy(),
+    encode=in_numpy(lambda x: flow().bijector.inverse(x)),
+    decode=in_numpy(lambda z: flow().bijector.forward(z)),
+    log_det=in_numpy(lambda x: flow().bijector.inverse_log_det_jacobian(x, event_ndims=1)),
+    prior=in_numpy(prior.log_prob),
+    shape=(size,),
+    interval=interval,
+  )
+  return Built(density, fit if parameters else None)
+
+
+def number(value: float) -> Any:
+  """Returns a number for TFP in the dtype that is checked."""
+  import keras
+  import tensorflow as tf
+
+  return tf.constant(value, keras.config.floatx())
+
+
+def layers_of_tfp() -> dict[str, Callable]:
+  """Returns functions of the size and of random numbers that build layers with networks of one layer of tanh."""
+  import tensorflow as tf
+  from tensorflow_probability import bijectors as tfb
+
+  def net(normal, n, *shape):
+    first, last = normal(n, 16), normal(16, *shape)
+    return lambda x: tf.tensordot(tf.tanh(x @ first), last, 1)
+
+  def spline(parameters):
+    width, height, slope = tf.split(parameters, [8, 8, 7], axis=-1)
+    return tfb.RationalQuadraticSpline(
+      6 * tf.nn.softmax(width), 6 * tf.nn.softmax(height), tf.nn.softplus(slope) + 0.1, range_min=-3.0
+    )
+
+  def coupling(size, normal):
+    function = net(normal, size // 2, size - size // 2, 2)
+    return tfb.RealNVP(size // 2, shift_and_log_scale_fn=lambda x, *_: tf.unstack(function(x), axis=-1))
+
+  def coupling_of_splines(size, normal):
+    function = net(normal, size // 2, size - size // 2, 23)
+    return tfb.RealNVP(size // 2, bijector_fn=lambda x, *_: spline(function(x)))
+
+  def autoregressive(size, normal):
+    functions = [net(normal, size, 2) for _ in range(size)]
+
+    def shift_and_log_scale(x):
+      seen = [function(x * tf.cast(tf.range(size) < i, x.dtype)) for i, function in enumerate(functions)]
+      return tf.unstack(tf.stack(seen, axis=-2), axis=-1)
+
+    return tfb.MaskedAutoregressiveFlow(shift_and_log_scale)
+
+  def ode(size, normal):
+    function = net(normal, size, size)
+    exact = tfb.ffjord.trace_jacobian_exact
+    return tfb.FFJORD(lambda t, x: function(x), trace_augmentation_fn=exact, dtype=number(0).dtype)
+
+  return {
+    'RealNVP': coupling,
+    'RealNVP, spline': coupling_of_splines,
+    'MaskedAutoregressiveFlow': autoregressive,
+    'Invert of MaskedAutoregressiveFlow': lambda *given: tfb.Invert(autoregressive(*given)),
+    'FFJORD': ode,
+    'RationalQuadraticSpline': lambda size, normal: spline(normal(size, 23)),
+  }
+
+
+def tfp() -> Iterator[tuple[str, Callable[[int], Built]]]:
+  """Bijectors of TFP with random parameters."""
+  import tensorflow as tf
+  from tensorflow_probability import bijectors as tfb
+
+  def two(layer, size, normal):
+    """Two layers, each followed by the reversed order of columns."""
+    return tfb.Chain([part for _ in range(2) for part in (layer(size, normal), tfb.Permute([*range(size)][::-1]))])
+
+  def lower(size, normal):
+    values = normal(size, size)
+    return tf.eye(size, dtype=values.dtype) + tf.linalg.band_part(values, -1, 0) / size
+
+  kinds: dict[str, Callable] = {
+    **{name: functools.partial(two, layer) for name, layer in layers_of_tfp().items()},
+    'ScaleMatvecTriL': lambda size, normal: tfb.ScaleMatvecTriL(lower(size, normal)),
+    'ScaleMatvecLU': lambda size, normal: tfb.ScaleMatvecLU(lower(size, normal), [*range(size)][::-1]),
+    'ScaleMatvecDiag': lambda size, normal: tfb.ScaleMatvecDiag(tf.exp(normal(size))),
+    'Householder': lambda size, normal: tfb.Householder(normal(size)),
+    'SinhArcsinh': lambda size, normal: tfb.SinhArcsinh(normal(size), tf.exp(normal(size))),
+    'LambertWTail': lambda size, normal: tfb.LambertWTail(normal(size), tf.exp(normal(size)), 0.2 + normal(size) ** 2),
+    'Softplus': lambda size, normal: tfb.Softplus(),
+  }
+  for name, make in kinds.items():
+    yield name, functools.partial(of_tfp, make)
+  bounded: dict[str, tuple[Callable, float, float]] = {
+    'Softsign': (tfb.Softsign, -1.0, 1.0),
+    'Tanh': (tfb.Tanh, -1.0, 1.0),
+    'Sigmoid': (tfb.Sigmoid, 0.0, 1.0),
+    'NormalCDF': (tfb.NormalCDF, 0.0, 1.0),
+    'GumbelCDF': (lambda: tfb.GumbelCDF(number(0), number(1)), 0.0, 1.0),
+    'SoftClip': (lambda: tfb.SoftClip(number(-2), number(2)), -2.0, 2.0),
+  }
+  for name, (kind, low, high) in bounded.items():
+    make = functools.partial(lambda kind, size, normal: kind(), kind)
+    yield name, functools.partial(of_tfp, make, interval=(low, high))
+
+
 def prepare(library: str, dtype: str, seed: int) -> None:
   """Sets the dtype and the seed of a library."""
   SEED[:] = [seed]
@@ -441,6 +601,10 @@ def prepare(library: str, dtype: str, seed: int) -> None:
     import jax
 
     jax.config.update('jax_enable_x64', dtype == 'float64')
+  elif library == 'tfp':
+    import keras
+
+    keras.config.set_floatx(dtype)
   else:
     import torch
 
@@ -450,13 +614,13 @@ def prepare(library: str, dtype: str, seed: int) -> None:
 
 
 SEED = [0]  # of the flow of JAX that is built
-ALL = {f.__name__: f for f in (zuko, normflows, nflows, pyro, flowjax, distrax)}
-NAMES = {'pyro': 'pyro-ppl'}  # on PyPI
+ALL = {f.__name__: f for f in (zuko, normflows, nflows, pyro, flowjax, distrax, tfp)}
+NAMES = {'pyro': 'pyro-ppl', 'tfp': 'tensorflow-probability'}  # on PyPI
 
 
 def too_long(*_: object) -> None:
   """Ends the check of a flow that takes too long."""
-  raise TimeoutError(f'not done in {MOST_SECONDS} seconds')
+  raise TimeoutError(f'not done in {SECONDS.value} seconds')
 
 
 @np.errstate(all='ignore')
@@ -464,7 +628,7 @@ def judged(build: Callable[[int], Built], size: int, dtype: str, state: str, see
   """Returns what the check says of a flow, or the error of its library."""
   start = time.perf_counter()
   signal.signal(signal.SIGALRM, too_long)
-  signal.alarm(MOST_SECONDS)
+  signal.alarm(SECONDS.value)
   try:
     built = build(size)
     if state == 'moons' and built.fit is None:
@@ -491,7 +655,7 @@ def main(_: list[str]) -> None:
   """Checks flows, and prints and keeps a row for each."""
   path = pathlib.Path(JSON.value)
   rows = json.loads(path.read_text()) if path.exists() else {}
-  cases = [('new', 2), ('new', 8), ('moons', 2)]
+  cases = [('new', 2), ('moons', 2), ('new', 8)]
   for (state, size), library in itertools.product(cases, LIBRARIES.value):
     if state not in STATES.value:
       continue

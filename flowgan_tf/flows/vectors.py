@@ -51,7 +51,7 @@ def vectors(
   ```
 
   With `bounds`, a column between two ends is `low + (high - low) sigmoid(x)`, above one end `low + exp(x)`, below one
-  `high - exp(x)`. Between the ends the density is exact; on them and beyond, it is NaN.
+  `high - exp(x)`. Between the ends the density is exact; on them and beyond, it is 0.
 
   `mean` and `std` are 0 and 1 until `standardize` sets them. The density of `x` is in its own units.
 
@@ -117,11 +117,26 @@ def vectors(
 
 
 def _within(bounds, columns, dtype):
-  """Returns the bijector from real numbers to columns between their ends."""
+  """Returns the bijector from real numbers to columns between their ends. Beyond them its density is 0."""
   ends = [[math.nan if end is None else float(end) for end in pair] for pair in bounds]
   suits = len(ends) == columns and all(len(pair) == 2 and not pair[0] >= pair[1] for pair in ends)
   check('bounds', bounds, f'{columns} pairs (low, high), one for each column, with low < high or None', suits)
-  return tfp.bijectors.Blockwise([_between(*pair, dtype) for pair in ends], [1] * columns, name='bounds')
+  tfb = tfp.bijectors
+  between = tfb.Blockwise([_between(*pair, dtype) for pair in ends], [1] * columns)
+  lows, highs = (tf.constant(side, dtype) for side in zip(*ends, strict=True))
+  inside = between.forward(tf.zeros(columns, dtype))
+
+  def unless_outside(y, value, otherwise):
+    return tf.where((y <= lows) | (y >= highs), otherwise, value)  # Both are False for NaN, which stays NaN.
+
+  support = tfb.Inline(
+    tf.identity,
+    lambda y: unless_outside(y, y, inside),
+    lambda y: unless_outside(y, tf.zeros_like(y), tf.constant(-math.inf, dtype)),
+    forward_min_event_ndims=0,
+    name='support',
+  )
+  return tfb.Chain([support, between], name='bounds')
 
 
 def _between(low, high, dtype):
@@ -164,9 +179,9 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
   parts = flow.bijector.bijectors
   if parts[0].name == 'bounds':
     within, *parts = parts
-    is_finite = np.isfinite(rows)
-    rows = np.asarray(within.inverse(tf.constant(rows, flow.dtype)))
-    outside = np.argwhere(is_finite & ~np.isfinite(rows))
+    support, values = within.bijectors[0], tf.constant(rows, flow.dtype)
+    outside = np.argwhere(np.isfinite(rows) & np.isinf(support.inverse_log_det_jacobian(values, event_ndims=0)))
+    rows = np.asarray(within.inverse(values))
     check('rows', outside[:1].tolist(), 'between the `bounds` of the flow, not on them', len(outside) == 0)
   shift, scale = parts[:2]
   check('rows', len(rows), 'at least two rows', len(rows) > 1)

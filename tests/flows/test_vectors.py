@@ -131,6 +131,25 @@ def test_columns_within_bounds_have_exact_densities():
   assert samples[:, 0].max() < 5 and samples[:, 1].min() > 0 and samples[:, 2].max() < 5
 
 
+@pytest.mark.parametrize('wrapped', [lambda function: function, tf.function])
+def test_the_density_beyond_bounds_is_0_as_in_scipy(wrapped):
+  """Its gradient is finite there, and inside that of a logit-normal and a log-normal density."""
+  flow = tiny(2, bounds=[(0, 1), (2, None)], dtype='float64')
+  rows = [[0.3, 2.5], [0.0, 2.5], [1.0, 2.5], [1.5, 3.0], [-1.0, 1.0], [0.3, 2.0], [0.3, np.nan]]
+  rows = tf.constant(rows, tf.float64)
+  with tf.GradientTape() as tape:
+    tape.watch(rows)
+    log_prob = wrapped(flow.log_prob)(rows)
+  gradient = tape.gradient(log_prob, rows).numpy()
+  expected = scipy.stats.beta.logpdf(rows[:, 0], 2, 2) + scipy.stats.gamma.logpdf(rows[:, 1], 2, loc=2)
+  for found in (np.isneginf, np.isnan):
+    np.testing.assert_array_equal(found(log_prob), found(expected))
+  share, positive = 0.3, 0.5
+  inside = [-(scipy.special.logit(share) + 1 - 2 * share) / (share * (1 - share)), -(np.log(positive) + 1) / positive]
+  np.testing.assert_allclose(gradient[0], inside, rtol=1e-9)
+  assert np.isfinite(gradient[:6]).all()
+
+
 def test_the_density_within_bounds_integrates_to_1():
   flow = randomise(tiny(2, bounds=[(0, 1), (0, None)], dtype='float64'))
   way = np.linspace(-25, 25, 701)

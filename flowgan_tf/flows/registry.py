@@ -34,9 +34,7 @@ def traits_of(config: Any) -> Traits:
 class GeneratorSettings(Settings):
   """The choice of a generator."""
 
-  generator: str = setting(
-    'nice', 'Name of the generator, such as nice, or MODULE:FUNCTION.', choices=GENERATORS, short=True
-  )
+  generator: str = setting('nice', 'Name of the generator, or MODULE:FUNCTION.', choices=GENERATORS, short=True)
 
   @classmethod
   def check(cls, config: Any) -> None:

@@ -44,7 +44,7 @@ class Adversary(Term):
 
     divergence: str = setting(
       'wasserstein',
-      'Name of the divergence that the critic estimates, such as wasserstein, or MODULE:NAME.',
+      'Name of the divergence that the critic estimates, or MODULE:NAME.',
       choices=DIVERGENCES,
       short=True,
     )

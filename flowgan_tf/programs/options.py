@@ -20,7 +20,7 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
-from flowgan_tf.base.plugins import is_plugin, search_in, short_name
+from flowgan_tf.base.plugins import Registry, is_plugin, search_in, short_name
 from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.data.names import check_exists, is_local
 from flowgan_tf.flows.registry import traits_of
@@ -96,7 +96,8 @@ def define_settings(module: str) -> None:
       for name, (_, setting) in declared(config).items():
         _define(f'config.{name}', setting.kind, setting.description, __name__)
         if setting.short:
-          _define(name, setting.kind, setting.description, module)
+          parts = f' Known: {", ".join(setting.choices)}.' if isinstance(setting.choices, Registry) else ''
+          _define(name, setting.kind, setting.description + parts, module)
       for former, name in _former_flags():
         flags.DEFINE_alias(former, name, module_name=__name__)
 

@@ -15,7 +15,6 @@ from flowgan_tf.base.files import as_json, make_writable, write_record
 from flowgan_tf.base.plugins import Registry, is_plugin
 from flowgan_tf.display.tables import Column
 from flowgan_tf.flows.classes import class_name
-from flowgan_tf.runs import folder as folders
 from flowgan_tf.study.ais import Ais
 from flowgan_tf.study.analysis import Analysis, Subject
 from flowgan_tf.study.classifiers import Classifiers
@@ -81,8 +80,7 @@ def studying(
 
   Args:
     workdir: Folder of the run.
-    checkpoint: Name of a checkpoint. The default is `best_score`, as in the paper's Table 3, if there is one, and
-      otherwise the default of `load_run`.
+    checkpoint: Name of a checkpoint. The default is that of `load_run`.
     label: Class whose p(x | y) is studied, with images of that class alone: its name or its number. By default a flow
       with classes is studied as p(x), and a generator that is given something else as p(x | c), where each image has
       its own c.
@@ -96,8 +94,6 @@ def studying(
   Raises:
     UsageError: If the run or its data cannot be read, or have no such class.
   """
-  if checkpoint is None and 'best_score' in folders.available(folders.find_run(workdir)):
-    checkpoint = 'best_score'
   subject = Subject(runs.load_run(workdir, checkpoint), label)
   with bijectors.clearing_caches():
     yield functools.partial(_apply, subject)

@@ -249,14 +249,14 @@ class _Loop:
   def _step(self, batches, step):
     metrics = self._advance(batches, step)
     self._log.advance(metrics)
-    if step % self._config.log_every == 0:
+    if self._is_logged(step):
       self._log.record('train', step, {name: float(value) for name, value in metrics.items()}, self._seconds())
       self._check_finite(metrics)
     return metrics
 
   def _advance(self, batches, step):
     # The gradient's norm is only for steps that are logged or evaluated; a repeated step must do as the first one did.
-    looks = step % self._config.log_every == 0 or self._is_evaluated(step)
+    looks = self._is_logged(step) or self._is_evaluated(step)
     with self._timed('input'):
       images = next(batches)
     return self._train_step(images, step=step - 1, gradient_norm=looks)
@@ -265,6 +265,9 @@ class _Loop:
     # The metrics belong to the weights before the step; the weights after it are what would be saved.
     if names := not_finite(metrics, self._state, self._config):
       raise _NotFiniteError(*names)
+
+  def _is_logged(self, step):
+    return step % self._config.log_every == 0 or step == self._config.steps
 
   def _is_evaluated(self, step):
     if step == self._config.steps:
@@ -279,8 +282,7 @@ class _Loop:
   def _measure(self, step):
     metrics = {}
     if likelihood := self._evaluator.likelihood('validation', quick=True):
-      left = ('standard_error', 'n')
-      metrics = {name: value for name, value in likelihood.record().items() if name not in left}
+      metrics = {name: value for name, value in likelihood.record().items() if name != 'n'}
     if has_pictures := not self._dataset.is_table:
       samples = self._evaluator.sample(max(self._config.score_samples, _FEWEST_SAMPLES), Purpose.SCORE, step)
       grid = self._grids.draw()

@@ -52,7 +52,7 @@ def test_every_analysis_leaves_its_files_and_their_numbers_agree(finished, tmp_p
   for file in (workdir / 'analysis').iterdir():
     assert (f'{file}\n' in outcome.out) == (file.suffix != '.npz')
   studies = read_summary(workdir).studies
-  expected = {'checkpoint': 'best_score', 'step': load_run(workdir, 'best_score').step}
+  expected = {'checkpoint': 'best_nll', 'step': load_run(workdir, 'best_nll').step}
   assert all(study.record | expected == study.record for study in studies.values())
   kde, ais, gmm, jacobian, outliers, independent_critic = (studies[name].record for name in FILES)
   assert independent_critic['settings'] == {'seed': 0, 'critic_steps': 2}  # Only those that count for it.
@@ -185,4 +185,4 @@ def test_an_analysis_of_one_file_has_flags_help_a_table_and_a_section(monkeypatc
   page = (run / 'report.html').read_text()
   for text in ('Brightness of samples', 'mean grey level', 'A grey square.', f'{study.record["mean"]:.3f}'):
     assert text in page
-  assert f'bin/analyze {run} --what=brightness --checkpoint=best_score --seed=0 --shades=5 --samples=100' in page
+  assert f'bin/analyze {run} --what=brightness --checkpoint=best_nll --seed=0 --shades=5 --samples=100' in page

@@ -12,7 +12,10 @@ from flowgan_tf.base.errors import UsageError
 from flowgan_tf.runs.log import RunLog, read_metrics
 
 TRAIN = {'nll': -12.345678, 'critic_gap': 0.5, 'gradient_norm': 3.0}
-VALIDATION = {'nll': -11.25, 'bits_per_dim': 3.5, 'round_trip_error': 1e-6, 'mode_score': 7.5, 'classifier': 'abcdef'}
+VALIDATION = {
+  **{'nll': -11.25, 'standard_error': 1.5, 'bits_per_dim': 3.5, 'round_trip_error': 1e-6, 'mode_score': 7.5},
+  **{'mode_score_std': 0.25, 'classifier': 'abcdef'},
+}
 
 
 def test_files_and_terminal_show_the_same_numbers(tmp_path, capsys):
@@ -37,7 +40,7 @@ def test_files_and_terminal_show_the_same_numbers(tmp_path, capsys):
   assert picture.step == 5 and found.keys() == expected.keys()
   for tag, [event] in found.items():
     assert (event.step, tf.make_ndarray(event.tensor_proto)) == (5, pytest.approx(expected[tag], rel=1e-6))
-  said = 'step 5: nll -11.25, bits_per_dim 3.500, round_trip_error 1.0e-06, mode_score 7.50\n'
+  said = 'step 5: nll -11.25 ± 1.50, bits_per_dim 3.500, round_trip_error 1.0e-06, mode_score 7.50 ± 0.25\n'
   assert capsys.readouterr() == ('', said)
 
 
@@ -50,8 +53,8 @@ def test_the_line_of_a_conditional_training_is_one_line(tmp_path, capsys):
   log.record('validation', 10**6, {'nll': -3.0, 'psnr': 20.11, 'consistency': 35.52, 'saturated': 0.0}, 3.0)
   log.close()
   of_labels, of_images = capsys.readouterr().err.splitlines()
-  said = 'nll -3,334.56, bits_per_dim 3.500, class_accuracy 97.1%, label_share 95.1%, mode_score 7.50, fid 123.46'
-  assert of_labels == f'step 1000000: {said}' and len(of_labels) <= 120
+  said = 'nll -3,334.56 ± 1.50, bits_per_dim 3.500, class_accuracy 97.1%, label_share 95.1%, '
+  assert of_labels == f'step 1000000: {said}mode_score 7.50 ± 0.25, fid 123.46' and len(of_labels) <= 140
   assert of_images == 'step 1000000: nll -3.00, psnr 20.1, consistency 35.5'
   assert read_metrics(tmp_path)[0]['label_shares'] == [0.9, None]
 

@@ -74,6 +74,7 @@ which file a training takes. A flag that has no effect, such as `--divergence` w
 """
   ]
   rooms = dict.fromkeys(fg.flows.GENERATORS, 'flows') | dict.fromkeys(fg.objectives.CRITICS, 'objectives')
+  explained: dict[str, str] = {}  # the generator whose table has a meaning
   for (owner, block), found in itertools.groupby(
     declared().items(), lambda item: (item[1].owner, item[0].rpartition('.')[0])
   ):
@@ -85,7 +86,10 @@ which file a training takes. A flag that has no effect, such as `--divergence` w
     for name, (_, setting) in found:
       flag = f'--{"" if setting.short else "config."}{name}'
       default = '' if setting.default in (None, '') else f'`{setting.default}`'
-      rows.append([f'`{flag}`', default, setting.values, setting.description])
+      meaning = setting.description
+      if block in fg.flows.GENERATORS and explained.setdefault(meaning, block) != block:
+        meaning = f'see `{explained[meaning]}`'
+      rows.append([f'`{flag}`', default, setting.values, meaning])
     title = f'`{block}`: {_summary(owner)}' if block else _summary(owner)
     if block in rooms:
       title = f'`{block}`: the arguments of [`fg.{rooms[block]}.{block}`](api/{rooms[block]}.md)'

@@ -69,20 +69,27 @@ def _settings() -> str:
     """# Settings
 
 `--NAME=VALUE` or `--config.NAME=VALUE` changes a setting of `bin/train`, and a config file sets `config.NAME`. Where
-the first column has the short form, both work. An empty default means nothing, or what the last column says. The config
-files change some of these defaults; [Data](data.md) says which file a training takes. A flag that has no effect, such
-as `--divergence` with `--objective=mle`, is rejected. `python docs/reference.py` writes this page.
+the first column has the short form, both work. The config files change some of these defaults; [Data](data.md) says
+which file a training takes. A flag that has no effect, such as `--divergence` with `--objective=mle`, is rejected.
 """
   ]
   rooms = dict.fromkeys(fg.flows.GENERATORS, 'flows') | dict.fromkeys(fg.objectives.CRITICS, 'objectives')
+  explained: dict[str, str] = {}  # the generator whose table has a meaning
   for (owner, block), found in itertools.groupby(
     declared().items(), lambda item: (item[1].owner, item[0].rpartition('.')[0])
   ):
+    if block == 'critic_optimizer':
+      flag = '--config.critic_optimizer.learning_rate'
+      sections.append(f'## `{block}`\n\nThe same settings for the critic, such as `{flag}`.\n')
+      continue
     rows = []
     for name, (_, setting) in found:
       flag = f'--{"" if setting.short else "config."}{name}'
       default = '' if setting.default in (None, '') else f'`{setting.default}`'
-      rows.append([f'`{flag}`', default, setting.values, setting.description])
+      meaning = setting.description
+      if block in fg.flows.GENERATORS and explained.setdefault(meaning, block) != block:
+        meaning = f'see `{explained[meaning]}`'
+      rows.append([f'`{flag}`', default, setting.values, meaning])
     title = f'`{block}`: {_summary(owner)}' if block else _summary(owner)
     if block in rooms:
       title = f'`{block}`: the arguments of [`fg.{rooms[block]}.{block}`](api/{rooms[block]}.md)'

@@ -49,8 +49,7 @@ def jet(
   width: Annotated[
     int,
     Setting(
-      'Features of each patch, and hidden units of the perceptrons that mix patches. For a transformer it must be a '
-      'multiple of 4, the number of attention heads.',
+      'Features of each patch, and hidden units that mix patches; a multiple of 4 for a transformer.',
       1,
       MOST_UNITS,
     ),
@@ -65,9 +64,8 @@ def jet(
   whitening: Annotated[
     bool,
     Setting(
-      'Whether a new flow makes images with the mean colour and the power spectrum of the training images, as far as '
-      'their logits are concerned, so that samples look like clouds instead of white noise; see `SpectralWhitening`. '
-      'With several components, their means widen the spectrum.'
+      'Whether samples of a new flow have the mean colour and the power spectrum of the training images; see '
+      '`SpectralWhitening`.'
     ),
   ] = False,
   alpha: settings.Alpha = 1e-7,
@@ -75,9 +73,8 @@ def jet(
   histogram_networks: Annotated[
     int,
     Setting(
-      'Networks of the `HistogramLogit`, three for each halving of the image. They are `ResidualConditioner`s. The '
-      'first three divide the image into patches of 2x2 pixels, the next three into patches of 4x4 pixels, and so on, '
-      'as long as such patches divide it.',
+      'Networks of the `HistogramLogit`: three for patches of 2x2 pixels, three for 4x4, and so on, as long as such '
+      'patches divide the image.',
       0,
       64,
     ),
@@ -85,8 +82,7 @@ def jet(
   histogram_channels: Annotated[
     int,
     Setting(
-      'Channels of the networks with patches of 2x2 pixels. Networks with 4x4 have twice as many, and so on; networks '
-      'without patches have as many as those with 2x2.',
+      'Channels of the networks with patches of 2x2 pixels; those with 4x4 have twice as many, and so on.',
       1,
       MOST_UNITS,
     ),

@@ -38,8 +38,7 @@ Prior = Annotated[str, Setting('Distribution of the noise.', choices=PRIOR_NAMES
 Components = Annotated[
   int,
   Setting(
-    'Components of the prior. With more than one it is a `MixturePrior`, whose means are trained; call '
-    '`initialize_prior` before the training.',
+    'Components of the prior. With several, its means are trained; call `initialize_prior` first.',
     1,
     1000,
   ),
@@ -48,8 +47,8 @@ Alpha = Annotated[float, Setting('Alpha of the alpha-logit; 0.05 in Dinh et al. 
 HistogramBins = Annotated[
   int,
   Setting(
-    "Bins of a histogram of each pixel's values, best the number of grey levels; 0 for none. With histograms, a "
-    '`HistogramLogit` takes the place of the alpha-logit; call `fit_histograms` before the training.',
+    "Bins of a histogram of each pixel's values, such as the number of grey levels, or 0 for the alpha-logit; call "
+    '`fit_histograms` first.',
     must=(f'0 or an integer from 2 to {MOST_BINS}', lambda v: v == 0 or 2 <= v <= MOST_BINS),
   ),
 ]
@@ -57,6 +56,6 @@ ConditionNetworks = Annotated[
   bool,
   Setting(
     'Whether the networks of the couplings see the condition. If not, a label only chooses among the components of the '
-    'prior, which are divided among the classes, as in Izmailov et al. 2020.'
+    'prior.'
   ),
 ]

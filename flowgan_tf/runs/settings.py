@@ -100,14 +100,14 @@ class ReportSettings(Settings):
   )
   cache_dir: str = setting(
     '',
-    'Folder for classifiers, features of reference images, and decoded images of TFDS. Default: ~/.cache/flowgan_tf.',
+    'Folder for classifiers, features and decoded images. Default: ~/.cache/flowgan_tf.',
     must=_PATH,
     free=True,
   )
 
   evaluate: bool = setting(
     True,
-    'Whether `train` evaluates the checkpoints on the test images at the end. `evaluate RUN` does so later.',
+    'Whether `train` evaluates the checkpoints at the end; `evaluate RUN` does so later.',
     short=True,
     free=True,
   )

@@ -1,7 +1,7 @@
 """What `fg.check` says of the flows of other libraries, in 2 and 8 dimensions, in float32 and float64.
 
   .venv-bench/bin/python -m benchmarks.libraries --libraries=zuko,normflows,nflows,pyro,flowjax,distrax
-  .venv-bench/bin/python -m benchmarks.libraries --libraries=zuko --flows=UNAF --seconds=900
+  .venv-bench/bin/python -m benchmarks.libraries --libraries=zuko --flows=UNAF,CNF --seconds=420
   .venv/bin/python -m benchmarks.libraries --libraries=tfp
   .venv-bench/bin/python -m benchmarks.libraries --libraries=zuko --flows=GF --seeds=10
 

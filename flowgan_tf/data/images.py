@@ -188,9 +188,9 @@ def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
   with _readable(path) as image:
     image.verify()  # Otherwise Pillow ignores a PNG's checksums from the pixels on.
   with _readable(path) as image:
+    check_memory(f'{path}: its pixels', _DECODED * math.prod(image.size))
     if (found := _difference(image)) is not None:
       raise UsageError(f'{path}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {found}')
-    check_memory(f'{path}: its pixels', _DECODED * math.prod(image.size))
     ImageOps.exif_transpose(image, in_place=True)
     width, height = image.size
     channels = _channels(image)
@@ -225,7 +225,7 @@ def _readable(path: pathlib.Path) -> Iterator[Any]:
 
 
 def _channels(image: Any) -> int:
-  return 1 if image.mode in ('1', 'L') else 3
+  return 1 if image.mode in ('1', 'L', 'LA') else 3
 
 
 def _difference(image: Any) -> str | None:
@@ -237,6 +237,8 @@ def _difference(image: Any) -> str | None:
   # Pillow silently keeps the upper 8 of 16 bits of colour. Only its decoder's arguments show that.
   if '16' in image.mode or any('16' in str(tile[3]) for tile in image.tile if image.format == 'PNG'):
     return '16 bits per channel'
-  if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
+  if image.mode in ('LA', 'RGBA'):  # Matplotlib and others write an alpha channel that is opaque everywhere.
+    return None if image.getextrema()[-1] == (255, 255) else 'transparency'
+  if image.mode in ('La', 'PA', 'RGBa') or 'transparency' in image.info:
     return 'transparency'
   return None if image.mode in ('1', 'L', 'P', 'RGB') else f'mode {image.mode}'

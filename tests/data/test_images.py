@@ -121,6 +121,18 @@ def refused(path, image: Image.Image, message: str, **options) -> None:
   path.unlink()
 
 
+@pytest.mark.parametrize('mode, plain', [('LA', 'L'), ('RGBA', 'RGB')])
+def test_an_opaque_alpha_channel_loses_nothing(tmp_path, mode, plain):
+  pixels = np.random.default_rng(0).integers(0, 256, (3, 5, len(plain))).astype(np.uint8)
+  image = Image.fromarray(pixels.squeeze(), plain).convert(mode)
+  image.save(tmp_path / '0.png')
+  _, found = read_images(str(tmp_path), (3, 5, len(plain)), 256)
+  np.testing.assert_array_equal(found, [pixels])
+  pixel = image.getpixel((4, 2))
+  image.putpixel((4, 2), (*pixel[:-1], 254))
+  refused(tmp_path / '0.png', image, 'transparency')
+
+
 def test_pixel_formats_that_would_lose_something_are_refused(tmp_path):
   refused(tmp_path / '0.png', Image.new('RGBA', (5, 3)), 'transparency')
   refused(tmp_path / '0.png', Image.new('P', (5, 3)), 'transparency', transparency=b'\0\xff')

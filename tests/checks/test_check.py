@@ -410,6 +410,12 @@ def test_mistakes(arguments, message):
     fg.check(*arguments)
 
 
+def test_one_image_is_enough():
+  assert fg.check(tfd.Normal(0.0, 1.0), np.zeros(1, np.float32)).sound
+  with pytest.raises(fg.UsageError, match='`images` must be one or more'):
+    fg.check(tfd.Normal(0.0, 1.0), np.zeros(0, np.float32))
+
+
 @pytest.mark.parametrize('levels', [0, 1, 2.5])
 def test_levels_are_whole(levels):
   with pytest.raises(fg.UsageError, match='`levels` must be'):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 from unittest import mock
 
 import numpy as np
@@ -47,6 +48,8 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path):
     (tmp_path / name).touch()
   for name in (old, running):
     os.utime(tmp_path / name, times=(0, 0))
+  an_hour_ago = time.time() - 3600
+  os.utime(tmp_path / young, times=(an_hour_ago, an_hour_ago))
   with mock.patch.object(pathlib.Path, 'unlink', side_effect=PermissionError):  # Another user's.
     cached(tmp_path, 'other', arrays)
   assert (tmp_path / old).exists()

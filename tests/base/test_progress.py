@@ -80,8 +80,13 @@ def test_a_resumed_task_has_the_speed_of_this_process(clock):
 def test_padding_does_not_count(clock):
   with Task(''), Task('likelihood', 10) as task:
     clock.pass_(30)
-    task.advance(64)
-  assert [line.partition(',')[0] for _, line in clock.lines] == ['likelihood: 10 of 10 images']
+    task.advance(8)
+    clock.pass_(30)
+    task.advance(8)
+  assert [line.partition(',')[0] for _, line in clock.lines] == [
+    'likelihood: 8 of 10 images',
+    'likelihood: 10 of 10 images',
+  ]
 
 
 def test_waits_soon_after_another_line_are_not_shown(clock):
@@ -115,6 +120,30 @@ def test_a_terminal_shows_bars_and_removes_them(clock, monkeypatch):
   ):
     assert text in without_time(shown)
   assert clock.lines == [] and shown.endswith('\r') and not shown.rsplit('\r', 2)[1].strip()
+
+
+def on_screen(text):
+  """The lines of a terminal, on which a line starts again at each carriage return."""
+  lines = []
+  for line in text.split('\n'):
+    shown = ''
+    for part in line.split('\r'):
+      shown = part + shown[len(part) :]
+    lines.append(shown.rstrip())
+  return lines
+
+
+@pytest.mark.parametrize('has_terminal', [True, False])
+def test_a_line_stands_above_the_bar_and_by_itself(monkeypatch, has_terminal):
+  terminal = io.StringIO()
+  terminal.isatty = lambda: has_terminal
+  monkeypatch.setattr('sys.stderr', terminal)
+  with Task(''), Task('training', 10):
+    progress.write('said')
+    first, second = on_screen(terminal.getvalue())
+    assert first == 'said' and ('0 of 10' in second) == has_terminal
+  assert on_screen(terminal.getvalue()) == ['said', '']
+  assert has_terminal or terminal.getvalue() == 'said\n'
 
 
 def test_a_failure_ends_a_program():

@@ -88,6 +88,15 @@ def test_what_cannot_be_checked_is_named():
   assert wrong(density) == set()
 
 
+@pytest.mark.parametrize('missing', ['encode', 'decode'])
+def test_one_direction_alone_is_checked_as_far_as_it_goes(missing):
+  findings = list(affine(**{missing: None}).findings(None, 0))
+  assert not any(finding.sound is False for finding in findings)
+  names = {finding.check for finding in findings}
+  assert not names & {'image, noise, image', 'samples that do not come back'}
+  assert ('log-determinant, differences' in names) == (missing == 'decode')
+
+
 def test_clipped_samples_are_named_as_such():
   found = affine(sample=lambda n: np.clip(affine().sample(n), -1, 1)).findings(None, 0)
   [note] = [finding.note for finding in found if finding.check == 'samples in cells, integral']

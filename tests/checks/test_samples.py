@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import flowgan_tf as fg
-from flowgan_tf.checks.samples import check_moves
+from flowgan_tf.checks.samples import check_finite, check_moves
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -54,6 +54,14 @@ def test_right_samples_are_not_accused(law):
 def test_a_jump_of_the_density_to_0_is_not_judged():
   samples = scipy.stats.expon.rvs(size=(500, 2), random_state=0)
   assert all(f.sound is None for f in check_moves(lambda x: scipy.stats.expon.logpdf(x).sum(axis=-1), samples, 0))
+
+
+@pytest.mark.parametrize(('infinite', 'counted'), [(50, 0), (200, 200)])
+def test_densities_may_be_infinite_at_the_end_of_a_support_alone(infinite, counted):
+  log_prob = np.zeros(1000)
+  log_prob[:infinite] = np.inf
+  finding = check_finite(log_prob)
+  assert (finding.found, finding.sound) == (counted, not counted)
 
 
 def wrong_names(target, **arguments):

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.signals import SIGNALS
-from flowgan_tf.devices.replicas import SINGLE, Replicas, draw, gather, make_replicas, mean, share
+from flowgan_tf.devices.replicas import SINGLE, Replicas, _devices, draw, gather, make_replicas, mean, share
 from flowgan_tf.runs.settings import check_strategy
 from tests import processes
 from tests.processes import status_of, wait_for
@@ -84,6 +84,41 @@ def test_without_a_strategy_nothing_is_shared():
   for function in (share, gather, mean, SINGLE.map(share)):
     assert function(images) is images
   assert SINGLE.any(False) is False and SINGLE.from_chief(7) == 7
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_shares_of_replicas_together_are_the_whole_in_its_order(monkeypatch, workers):
+  """What two replicas of each worker would do, one after the other."""
+  gathered = []
+  for task in range(workers):
+    resolver = types.SimpleNamespace(task_type='worker', task_id=task)
+    resolver.cluster_spec = lambda: tf.train.ClusterSpec({'worker': ['a:1', 'b:1'][:workers]})
+    context = types.SimpleNamespace(strategy=types.SimpleNamespace(cluster_resolver=resolver))
+    context.num_replicas_in_sync = 2 * workers
+    monkeypatch.setattr(tf.distribute, 'get_replica_context', lambda context=context: context)
+    for replica in range(2):
+      context.replica_id_in_sync_group = 2 * task + replica
+      gathered.append(draw(lambda n: tf.reshape(tf.range(6 * n), (n, 3, 2)), 4))
+  context.all_gather = lambda tensor, axis: tf.concat(gathered, axis)
+  whole = np.arange(6 * 8 * workers).reshape(-1, 3, 2)
+  np.testing.assert_array_equal(gather(gathered[-1]), whole)
+  np.testing.assert_array_equal(gathered[0], whole[:: 2 * workers])
+
+
+def test_the_cpu_is_split_into_as_many_parts_as_are_asked_for(monkeypatch):
+  split, parts = [], [types.SimpleNamespace(name=f'part {i}') for i in range(3)]
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['the CPU'] if kind == 'CPU' else [])
+  monkeypatch.setattr(tf.config, 'set_logical_device_configuration', lambda cpu, parts: split.append((cpu, len(parts))))
+  monkeypatch.setattr(tf.config, 'list_logical_devices', lambda kind: parts)
+  assert _devices(2) == ['part 0', 'part 1'] and split == [('the CPU', 2)]
+
+
+def test_each_worker_has_the_value_of_the_chief(monkeypatch):
+  replicas = Replicas()
+  replicas.workers, replicas.count = 2, 2
+  values = {0: 9, 1: 7}  # by replica
+  monkeypatch.setattr(replicas, '_sum', lambda own, of: [sum(values[replica] for replica in of)])
+  assert replicas.from_chief(7) == 9 and replicas.any(False) is True
 
 
 @pytest.mark.parametrize(('task', 'place'), [(('chief', 0), 0), (('worker', 0), 1), (('worker', 1), 2)])

@@ -308,6 +308,23 @@ def test_what_a_killed_export_has_left_is_removed(tmp_path, monkeypatch):
   assert young.exists()
 
 
+def test_the_older_export_is_back_if_the_new_one_cannot_take_its_name(tmp_path, monkeypatch):
+  folder, rename = tmp_path / 'export', pathlib.Path.rename
+  (folder / 'variables').mkdir(parents=True)
+
+  def failing(path, target):
+    if path.suffix == '.new':
+      raise OSError('No space left')
+    return rename(path, target)
+
+  monkeypatch.setattr(saved_model, '_trace', lambda generator: (None, None))
+  monkeypatch.setattr(tf.saved_model, 'save', lambda module, path, signatures: os.mkdir(path))
+  monkeypatch.setattr(pathlib.Path, 'rename', failing)
+  with pytest.raises(UsageError, match='No space left'):
+    write_saved_model(mock.Mock(spec=flows.Flow), folder)
+  assert [path.name for path in tmp_path.iterdir()] == ['export'] and (folder / 'variables').exists()
+
+
 @pytest.mark.slow
 def test_a_folder_with_other_files_or_that_cannot_be_written_is_named(tmp_path):
   flow, notes = make_flow('nice'), tmp_path / 'notes.txt'

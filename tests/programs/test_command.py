@@ -1,9 +1,11 @@
 """What all programs do before and after their own work: they start, report errors in a line, and end with a status."""
 
 import errno
+import logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import types
 from unittest import mock
@@ -70,6 +72,31 @@ def test_an_error_is_one_line_and_a_status(monkeypatch, capsys, error, status, p
   assert ended.value.code == status
   assert capsys.readouterr().err == f'demo: {printed}\n'
   assert command.status_of(ValueError('a defect')) is None
+
+
+@pytest.mark.parametrize(('before', 'within'), [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN,) * 2])
+def test_ctrl_c_ends_a_program_at_once_unless_it_is_ignored(monkeypatch, before, within):
+  found = []
+  monkeypatch.setattr('sys.argv', ['bin/demo'])
+  with untouched(), pytest.raises(SystemExit):
+    signal.signal(signal.SIGINT, before)
+    main = mock.Mock(side_effect=lambda _: found.append(signal.getsignal(signal.SIGINT)))
+    command.run_program(types.SimpleNamespace(main=main, __name__=__name__, __doc__=''))
+  assert found == [within]
+
+
+def test_tensorflow_warns_but_not_of_what_it_traces_often():
+  said, logger = [], logging.getLogger('tensorflow')
+  handler = logging.Handler()
+  handler.emit = lambda record: said.append(record.getMessage())
+  with untouched():
+    command.load_tensorflow()
+    logger.addHandler(handler)
+    function = tf.function(lambda number: number)
+    for number in range(12):
+      function(number)
+    logger.warning('other')
+  assert said == ['other']
 
 
 def demo(body, *arguments, **options):

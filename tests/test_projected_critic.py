@@ -36,6 +36,7 @@ def features(example, tmp_path):
 @pytest.mark.parametrize(
   ('penalty', 'precision'), [(0.05, 'mixed_bfloat16'), pytest.param(0.0, 'float32', marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures('eagerly')
 def test_a_hybrid_trains_with_it(example, features, penalty, precision):
   """A step trains the heads and leaves the features and the mixing as they are."""
   config = default_config(

@@ -134,7 +134,7 @@ def test_evaluate_is_the_negative_log_likelihood_with_running_statistics(trained
 def test_accuracy_is_of_the_running_statistics():
   flow, images, labels = moved(make_flow(classes=3)), make_images(), np.arange(40) % 3
   model = fg.keras.FlowModel(flow)
-  model.compile(metrics=['accuracy'])
+  model.compile(metrics=['accuracy'], run_eagerly=True)
   before = numbers(flow.non_trainable_variables)
   _, accuracy = model.evaluate(images, labels, batch_size=20, verbose=0)
   guesses = model.predict(images, verbose=0).argmax(axis=1)

@@ -249,7 +249,7 @@ class _Loop:
   def _step(self, batches, step):
     metrics = self._advance(batches, step)
     self._log.advance(metrics)
-    if step % self._config.log_every == 0:
+    if step % self._config.log_every == 0 or step == self._config.steps:
       self._log.record('train', step, {name: float(value) for name, value in metrics.items()}, self._seconds())
       self._check_finite(metrics)
     return metrics
@@ -279,8 +279,7 @@ class _Loop:
   def _measure(self, step):
     metrics = {}
     if likelihood := self._evaluator.likelihood('validation', quick=True):
-      left = ('standard_error', 'n')
-      metrics = {name: value for name, value in likelihood.record().items() if name not in left}
+      metrics = {name: value for name, value in likelihood.record().items() if name != 'n'}
     if has_pictures := not self._dataset.is_table:
       samples = self._evaluator.sample(max(self._config.score_samples, _FEWEST_SAMPLES), Purpose.SCORE, step)
       grid = self._grids.draw()

@@ -169,9 +169,11 @@ def test_what_is_logged_when(stubbed, config, tmp_path, monkeypatch):
   monkeypatch.setattr(loop.Checkpoints, 'save', lambda self, name: (done.append(name), save(self, name)))
   train(config, tmp_path / 'run')
   # A power cut leaves no checkpoint whose records are lost. The mean weight, which stands for the NLL, rises.
-  assert done == ['latest', 1, 'latest', 'best_nll', 2, 3, 'latest', 4]
+  assert done == ['latest', 1, 'latest', 'best_nll', 2, 4, 'latest', 5]
   kinds = [(r['kind'], r['step'], 'gradient_norm' in r) for r in read_metrics(tmp_path / 'run')]
-  assert kinds == [('train', 2, True), ('validation', 3, False), ('train', 4, True), ('validation', 5, False)]
+  trained, validated = ('train', True), ('validation', False)
+  assert [(kind, normed) for kind, _, normed in kinds] == [trained, validated, trained, trained, validated]
+  assert [step for _, step, _ in kinds] == [2, 3, 4, 5, 5]  # The last step has a record whatever `log_every` is.
   grids = sorted(f.name for f in (tmp_path / 'run' / 'samples').iterdir())
   assert grids == ['real.png', *(f'step_{step:07d}.png' for step in (3, 5))]
 

@@ -69,6 +69,16 @@ def shown_record(run: Summary) -> dict | None:
   return run.evaluated('best_score') or run.evaluated('best_nll') or next(iter(run.tested()), None)
 
 
+def as_good(ranked: Sequence[_Found], parts: int = 1) -> list[_Found]:
+  """Returns those whose number is within two standard errors of the first one's.
+
+  Each number is the mean of as many `parts`, and its error the deviation of these.
+  """
+  _, value, error = ranked[0]
+  factor = 2 / math.sqrt(max(parts - 1, 1))
+  return [run for run in ranked if abs(run[1] - value) <= factor * math.hypot(run[2], error)]
+
+
 def _about_scores(records: Sequence[dict]) -> list[str]:
   """Compares the scores, if they come from one network and equally many samples."""
   name = next((n for n in ('mode_score', 'inception_score') if records and all(r.get(f'{n}_std') for r in records)), '')
@@ -102,7 +112,7 @@ def _sentence(
   shown = measure.format(f'{number(value)} ± {number(error)}').replace('-', '−')
   if len(found) == 1:
     return [f'{name} has {shown}.']
-  equal = [run for run in ranked if abs(run[1] - value) <= 2 * math.hypot(run[2], error) / math.sqrt(max(parts - 1, 1))]
+  equal = as_good(ranked, parts)
   if len(equal) == 1:
     _, next_value, _ = ranked[1]
     ahead = f'{number(abs(next_value - value))} {"below" if sign < 0 else "above"} {ranked[1][0]}'

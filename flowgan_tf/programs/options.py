@@ -20,7 +20,7 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
-from flowgan_tf.base.plugins import is_plugin, search_in, short_name
+from flowgan_tf.base.plugins import Registry, is_plugin, search_in, short_name
 from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.data.names import check_exists, is_local
 from flowgan_tf.flows.registry import traits_of
@@ -94,9 +94,12 @@ def define_settings(module: str) -> None:
       config = default_config(**_parts())
     finally:  # An error names flags, so they are defined before it is reported.
       for name, (_, setting) in declared(config).items():
-        _define(f'config.{name}', setting.kind, setting.description, __name__)
+        said = setting.description
+        if isinstance(setting.choices, Registry):
+          said += f' One of {", ".join(setting.choices)}.'
+        _define(f'config.{name}', setting.kind, said, __name__)
         if setting.short:
-          _define(name, setting.kind, setting.description, module)
+          _define(name, setting.kind, said, module)
       for former, name in _former_flags():
         flags.DEFINE_alias(former, name, module_name=__name__)
 

@@ -1,7 +1,7 @@
 """The notebooks run in silence, and their numbers hold. The likelihood in NumPy is the likelihood of the flow."""
 
 import ast
-import importlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -95,6 +95,20 @@ def test_committed_notebooks_are_valid_and_have_no_outputs():
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get('outputs') or cell.get('execution_count') for cell in notebook.cells)
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_a_wheel_where_the_package_is_missing(path, tmp_path, monkeypatch):
+  first = next(cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == 'code')
+  called = []
+  monkeypatch.setattr(subprocess, 'run', lambda command, check: called.append(command[1:]))
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('flowgan_tf-1.0.0-py3-none-any.whl').touch()
+  exec(first.source, {})
+  assert called == []
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  exec(first.source, {})
+  assert called == [['-m', 'pip', 'install', '-q', 'flowgan_tf-1.0.0-py3-none-any.whl']]
 
 
 @pytest.mark.slow

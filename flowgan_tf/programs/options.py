@@ -94,10 +94,12 @@ def define_settings(module: str) -> None:
       config = default_config(**_parts())
     finally:  # An error names flags, so they are defined before it is reported.
       for name, (_, setting) in declared(config).items():
-        _define(f'config.{name}', setting.kind, setting.description, __name__)
+        said = setting.description
+        if isinstance(setting.choices, Registry):
+          said += f' Known: {", ".join(setting.choices)}.'
+        _define(f'config.{name}', setting.kind, said, __name__)
         if setting.short:
-          parts = f' Known: {", ".join(setting.choices)}.' if isinstance(setting.choices, Registry) else ''
-          _define(name, setting.kind, setting.description + parts, module)
+          _define(name, setting.kind, said, module)
       for former, name in _former_flags():
         flags.DEFINE_alias(former, name, module_name=__name__)
 

@@ -15,7 +15,7 @@ from flowgan_tf.evaluation.tables import GIVEN_NOTE, is_given
 from flowgan_tf.objectives.objective import NUMBERS
 from flowgan_tf.objectives.term import OF_LOG, Number
 from flowgan_tf.report import commands
-from flowgan_tf.report.findings import shown_record
+from flowgan_tf.report.findings import as_good, shown_record
 from flowgan_tf.study.analysis import scored_alike
 from flowgan_tf.study.summary import Summary
 
@@ -156,10 +156,11 @@ def score_curves(runs: Sequence[Summary]) -> Figure | None:
 def front(runs: Sequence[Summary], unit: str) -> Figure | None:
   """Draws score against test NLL, for runs at the checkpoint of `shown_record`.
 
-  It returns None without two runs, or if their scores come from different networks or numbers of samples.
+  FID takes the place of a score that tells no run from the best. It returns None without two runs, or if their scores
+  come from different networks or numbers of samples.
   """
   points, scored = [], []
-  name = _common_score([record for run in runs if (record := shown_record(run))])
+  name = _telling_score([record for run in runs if (record := shown_record(run))])
   for run in runs:
     record = shown_record(run)
     if record and record.get(name) is not None and record.get('nll') is not None and not is_given(record):
@@ -172,9 +173,23 @@ def front(runs: Sequence[Summary], unit: str) -> Figure | None:
   return Figure.of_plot(
     plots.front(points, SCORE_NAMES[name], unit),
     f'{SCORE_NAMES[name]} against test NLL, a point for each of {len(points)} runs.',
-    f'Likelihood against {SCORE_NAMES[name]}, at the best score of each run; up and to the left is better. '
-    'Bars: standard error over test images, standard deviation over splits of the samples.',
+    f'Likelihood against {SCORE_NAMES[name]}, at the best score of each run; '
+    f'{"down" if name == "fid" else "up"} and to the left is better. Bars: standard error over test images'
+    + (
+      '; all sample scores are within two standard errors.'
+      if name == 'fid'
+      else ', standard deviation over splits of the samples.'
+    ),
   )
+
+
+def _telling_score(records: Sequence[dict]) -> str | None:
+  """Returns the score that all records have, or 'fid' if all have that and no score is beyond the errors."""
+  name = _common_score(records)
+  if name is None or any(record.get('fid') is None or not record.get(f'{name}_std') for record in records):
+    return name
+  ranked = sorted((('', record[name], record[f'{name}_std']) for record in records), key=lambda found: -found[1])
+  return 'fid' if len(as_good(ranked, records[0].get('score_splits', 1))) == len(ranked) else name
 
 
 def _common_score(records: Sequence[dict]) -> str | None:

@@ -12,6 +12,7 @@ from flowgan_tf.study.summary import Summary
 FEWEST_SAMPLES = 1000
 
 _MOST_LISTED = 4  # runs whose FID a sentence names
+_NOISE = 2.0  # A MODE or Inception score below it tells less than two classes apart; 1 is chance.
 _FEWEST_EVALUATIONS = 3  # during a training, which show whether it was long enough
 _LAST_PART = 0.2  # of the steps, in which a training that goes on to improve
 _STILL_IMPROVING = 0.1  # gains this share of the whole improvement since the first evaluation
@@ -37,6 +38,13 @@ def findings(runs: Sequence[Summary], unit: str) -> list[str]:
     likelihoods, -1, 'the best likelihood', f'a test NLL of {{}} {unit}', f'{{:,.{places}f}}'.format
   )
   scores = _about_scores([r | {'label': run.label} for run in runs if (r := shown_record(run))])
+  accuracies = [
+    f'{r["class_accuracy"]:.1%} for {run.label}'
+    for run in runs
+    if (r := shown_record(run)) and r.get('class_accuracy') is not None
+  ]
+  if 0 < len(accuracies) <= _MOST_LISTED:
+    scores.append(f'The class accuracy is {listed(accuracies)}.')
   unseen = [run.label for run in runs if not run.tested()]
   if 0 < len(unseen) < len(runs):
     have = 'has' if len(unseen) == 1 else 'have'
@@ -69,6 +77,16 @@ def shown_record(run: Summary) -> dict | None:
   return run.evaluated('best_score') or run.evaluated('best_nll') or next(iter(run.tested()), None)
 
 
+def as_good(ranked: Sequence[_Found], parts: int = 1) -> list[_Found]:
+  """Returns those whose number is within two standard errors of the first one's.
+
+  Each number is the mean of as many `parts`, and its error the deviation of these.
+  """
+  _, value, error = ranked[0]
+  factor = 2 / math.sqrt(max(parts - 1, 1))
+  return [run for run in ranked if abs(run[1] - value) <= factor * math.hypot(run[2], error)]
+
+
 def _about_scores(records: Sequence[dict]) -> list[str]:
   """Compares the scores, if they come from one network and equally many samples."""
   name = next((n for n in ('mode_score', 'inception_score') if records and all(r.get(f'{n}_std') for r in records)), '')
@@ -76,10 +94,13 @@ def _about_scores(records: Sequence[dict]) -> list[str]:
     return []
   if not all(scored_alike(record, records[0]) for record in records):
     return ['The sample scores come from different networks or numbers of samples, and cannot be compared.']
+  noise = [record['label'] for record in records if record[name] < _NOISE]
   title, scores = SCORE_NAMES[name], [(record['label'], record[name], record[f'{name}_std']) for record in records]
   measure = '{}' if len(scores) > 1 else f'{"an" if title[0] in "AEIO" else "a"} {title} of {{}}'
   # What stands beside a score is the deviation over splits, whose mean the score is.
   sentences = _sentence(scores, 1, f'the best {title}', measure, '{:.2f}'.format, records[0]['score_splits'])
+  if noise:
+    sentences.insert(0, f'The samples of {listed(noise)} are noise to the network behind the scores.')
   if real := next((record for record in records if record.get(f'real_{name}_std')), None):
     sentences.append(f'Real test images score {real[f"real_{name}"]:.2f} ± {real[f"real_{name}_std"]:.2f}.')
   fids = [f'{record["fid"]:.1f} for {record["label"]}' for record in records if record.get('fid') is not None]
@@ -102,7 +123,7 @@ def _sentence(
   shown = measure.format(f'{number(value)} ± {number(error)}').replace('-', '−')
   if len(found) == 1:
     return [f'{name} has {shown}.']
-  equal = [run for run in ranked if abs(run[1] - value) <= 2 * math.hypot(run[2], error) / math.sqrt(max(parts - 1, 1))]
+  equal = as_good(ranked, parts)
   if len(equal) == 1:
     _, next_value, _ = ranked[1]
     ahead = f'{number(abs(next_value - value))} {"below" if sign < 0 else "above"} {ranked[1][0]}'

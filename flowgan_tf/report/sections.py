@@ -81,7 +81,8 @@ def make_report(runs: Sequence[Summary], damage: Sequence[str] = ()) -> Page:
     sections.insert(place, Section('Damaged files', [said, Code('\n'.join(map(printable, damage)))]))
   about = Markup(
     '{} run{}. Likelihoods are densities of dequantised images over the unit cube, or of rows of a table in the units '
-    'of its columns. ↑ marks numbers that are better if they are larger, ↓ numbers that are better if smaller. '
+    'of its columns. MLE is maximum likelihood, ADV adversarial training, and Hybrid both, with λ as the weight of the '
+    'log-likelihood. ↑ marks numbers that are better if they are larger, ↓ numbers that are better if smaller. '
     'Every number links to the command that made it; click a column to sort its table. The paper: Grover, Dhar, Ermon, '
     '<a href="{}">Flow-GAN</a>, AAAI 2018.'
   ).format(len(runs), 's' * (len(runs) > 1), PAPER)

@@ -42,7 +42,7 @@ _LINE = {
 _ERRORS = {'nll': 'standard_error', 'mode_score': 'mode_score_std', 'inception_score': 'inception_score_std'}
 _CONDITIONAL = {'class_accuracy', 'label_share', 'psnr', 'consistency'}
 # The line of a conditional generator leaves these out. The files have them.
-_DETAILS = {'round_trip_error', 'inception_score', 'saturated', 'non_finite'}
+_DETAILS = {'bits_per_dim', 'round_trip_error', 'inception_score', 'saturated', 'non_finite'}
 _LOSSES = {number.name: number.form for number in NUMBERS.values() if number.form}  # in the lines of progress
 # What programs read in a record. A number that was not finite is None.
 _NUMBERS = (*_LINE, *NUMBERS, *_ERRORS.values())
@@ -195,11 +195,11 @@ def _suits(name: str, value: Any) -> bool:
 
 
 def _listed(numbers: Mapping[str, tf.Tensor | float], forms: Mapping[str, str]) -> str:
-  texts = {name: f'{name} {float(numbers[name]):{form}}' for name, form in forms.items() if name in numbers}
-  for name, error in _ERRORS.items():
-    if name in texts and error in numbers:
-      texts[name] += f' ± {float(numbers[error]):{forms[name]}}'
-  return ', '.join(texts.values())
+  def text(name, form):
+    error = numbers.get(_ERRORS.get(name, ''))
+    return f'{name} {float(numbers[name]):{form}}' + ('' if error is None else f' +- {float(error):{form}}')
+
+  return ', '.join(text(name, form) for name, form in forms.items() if name in numbers)
 
 
 def _line(record: dict) -> str:

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
+import flowgan_tf as fg
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.programs import command, start
 from flowgan_tf.runs.config import default_config
@@ -130,6 +131,12 @@ def test_a_program_is_a_module_too(program):
   first = (CHECKOUT / 'flowgan_tf' / 'programs' / f'{program}.py').read_text().splitlines()[0].strip('"')
   assert said.status == 0 and said.err == ''
   assert first in said.out and ('--workdir:' in said.out or '--out:' in said.out or '--checkpoint:' in said.out)
+
+
+def test_the_short_help_of_train_lists_generators_and_divergences():
+  said = ' '.join(call('train', '--helpshort').out.split())
+  for names in (fg.flows.GENERATORS, fg.objectives.DIVERGENCES):
+    assert f'Known: {", ".join(names)}.' in said
 
 
 ENTRY_POINTS = re.findall(r"'flowgan-(\w+)=flowgan_tf\.programs\.(\w+):(\w+)'", (CHECKOUT / 'setup.py').read_text())

@@ -137,6 +137,17 @@ def test_front_and_condition_numbers(swept, monkeypatch):
   assert weights == [0.1, 1.0] and [list(v) for v in values] == [[3, 9], [3, 9]]
 
 
+@pytest.mark.parametrize(('scores', 'axis'), [((6.70, 6.77), 'FID'), ((6.70, 7.10), 'MODE score')])
+def test_the_front_shows_fid_where_scores_are_within_their_errors(monkeypatch, scores, axis):
+  """Scores of 10 splits that deviate by 0.2 have standard errors of 0.07, and their difference one of 0.09."""
+  drawn, found = drawn_by(monkeypatch, 'front'), zip(scores, (24.0, 17.5), ('mle', 'hybrid'), strict=True)
+  records = [(o, evaluated('best_score', 5, -3000.0, s) | {'mode_score_std': 0.2, 'fid': fid}) for s, fid, o in found]
+  figure = figures.front([summary(objective, evaluation=[record]) for objective, record in records], 'nats')
+  [(points, name, _)] = drawn
+  assert name == axis and [point[3] for point in points] == ([24.0, 17.5] if axis == 'FID' else list(scores))
+  assert ('down and to the left' in figure.caption) == (axis == 'FID')
+
+
 def test_front_and_condition_numbers_need_several_lambdas_and_a_likelihood(swept):
   for runs in ([summary('mle'), summary('adversarial')], swept[:1]):
     assert figures.front(runs, 'nats') is None and condition_numbers(runs) is None

@@ -49,6 +49,14 @@ def test_one_run_and_real_images():
   assert first == 'MLE has a test NLL of 1.927 ± 0.003 bits/dim.'
 
 
+def test_noise_and_class_accuracy_are_named():
+  noise, digits = run('mle', -3300.0, 1.3), run('hybrid', -3300.0, 9.0, class_accuracy=0.975)
+  said = findings([noise, digits], 'nats')
+  assert 'The samples of MLE are noise to the network behind the scores.' in said
+  assert said[-1] == 'The class accuracy is 97.5% for Hybrid λ = 0.1.'
+  assert not any('noise' in sentence for sentence in findings([digits], 'nats'))
+
+
 def test_small_errors_have_two_digits_and_the_likelihood_is_the_best():
   records = [
     evaluated(name, 5, nll, 9.0) | {'standard_error': 0.017} for name, nll in (('best_score', 0.9), ('best_nll', 0.86))

@@ -48,13 +48,14 @@ def test_the_line_of_a_conditional_training_is_one_line(tmp_path, capsys):
   """TensorBoard has no list of numbers, the file has."""
   log = RunLog(tmp_path, 0, 10**6)
   of_labels = {'class_accuracy': 0.971, 'label_share': 0.9512, 'label_shares': [0.9, None], 'calibration_error': 0.02}
+  of_labels |= {'standard_error': 12.34, 'mode_score_std': 0.25}
   numbers = VALIDATION | {'nll': -3334.56} | of_labels | {'inception_score': 7.4, 'saturated': 0.0, 'fid': 123.456}
   log.record('validation', 10**6, numbers, 2.0)
   log.record('validation', 10**6, {'nll': -3.0, 'psnr': 20.11, 'consistency': 35.52, 'saturated': 0.0}, 3.0)
   log.close()
   of_labels, of_images = capsys.readouterr().err.splitlines()
-  said = 'nll -3,334.56 ± 1.50, bits_per_dim 3.500, class_accuracy 97.1%, label_share 95.1%, '
-  assert of_labels == f'step 1000000: {said}mode_score 7.50 ± 0.25, fid 123.46' and len(of_labels) <= 140
+  said = 'nll -3,334.56 +- 12.34, class_accuracy 97.1%, label_share 95.1%, mode_score 7.50 +- 0.25, fid 123.46'
+  assert of_labels == f'step 1000000: {said}' and len(of_labels) <= 120
   assert of_images == 'step 1000000: nll -3.00, psnr 20.1, consistency 35.5'
   assert read_metrics(tmp_path)[0]['label_shares'] == [0.9, None]
 

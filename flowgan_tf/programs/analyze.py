@@ -15,12 +15,13 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.programs import command, options
+from flowgan_tf.runs.settings import CHECKPOINTS, DEFAULT_CHECKPOINT
 from flowgan_tf.study import ANALYSES
 
 FLAGS = flags.FLAGS
 command.define_trust(__name__)
 flags.DEFINE_list('what', None, 'Analyses to apply, separated by commas.')
-command.define_checkpoint(__name__)
+flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, DEFAULT_CHECKPOINT)
 flags.DEFINE_string('label', None, 'Class of a run with labels that is studied alone, by name or number.')
 analysis_settings = options.define_analyses(__name__)
 

@@ -24,7 +24,6 @@ from flowgan_tf.base.lazy import tf
 from flowgan_tf.runs.folder import find_run
 from flowgan_tf.runs.pretrained import PREFIX
 from flowgan_tf.runs.record import trust
-from flowgan_tf.runs.settings import CHECKPOINTS
 
 FLAGS = flags.FLAGS
 
@@ -273,12 +272,6 @@ def define_trust(module: str) -> None:
   """Defines the flag --trust of a program that reads runs."""
   meaning = 'Treat the run as your own from now on: it may import the plug-ins and read the places that it names.'
   flags.DEFINE_bool('trust', False, meaning, module_name=module)
-
-
-def define_checkpoint(module: str) -> None:
-  """Defines the flag --checkpoint of a program that reads one checkpoint, with the default of `load_run`."""
-  meaning = 'Default: best_nll, or best_score for an adversarial run.'
-  flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, meaning, module_name=module)
 
 
 def trust_if_asked(workdir: str | os.PathLike) -> None:

@@ -16,6 +16,7 @@ from absl import flags
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.files import save_arrays
 from flowgan_tf.programs import command
+from flowgan_tf.runs.settings import CHECKPOINTS, DEFAULT_CHECKPOINT
 
 # The name of what is written into the run, and the function that writes it.
 _FORMATS = {
@@ -25,7 +26,7 @@ _FORMATS = {
 
 FLAGS = flags.FLAGS
 command.define_trust(__name__)
-command.define_checkpoint(__name__)
+flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, DEFAULT_CHECKPOINT)
 flags.DEFINE_enum('format', 'saved_model', list(_FORMATS), 'saved_model: a SavedModel. npz: arrays of the weights.')
 flags.DEFINE_string('out', None, 'Where to write it. Default: the folder export, or weights.npz, in the run.')
 command.require_path('out')

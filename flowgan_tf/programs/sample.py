@@ -22,13 +22,14 @@ from flowgan_tf.base.errors import LARGEST_TEMPERATURE, UsageError, check
 from flowgan_tf.base.files import save_arrays
 from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.programs import command
+from flowgan_tf.runs.settings import CHECKPOINTS, DEFAULT_CHECKPOINT
 
 layout = lazy_import('flowgan_tf.evaluation.rows')
 pictures = lazy_import('flowgan_tf.evaluation.pictures')
 
 FLAGS = flags.FLAGS
 command.define_trust(__name__)
-command.define_checkpoint(__name__)
+flags.DEFINE_enum('checkpoint', None, CHECKPOINTS, DEFAULT_CHECKPOINT)
 flags.DEFINE_integer(
   'n',
   None,

@@ -13,6 +13,7 @@ from flowgan_tf.flows.registry import traits_of
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
 SCORERS = ('classifier', 'resnet', 'inception')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
+DEFAULT_CHECKPOINT = 'Default: best_nll, or best_score for an adversarial run.'  # what `load_run` takes
 
 _STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
 _STRATEGIES = "'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'"

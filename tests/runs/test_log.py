@@ -40,7 +40,7 @@ def test_files_and_terminal_show_the_same_numbers(tmp_path, capsys):
   assert picture.step == 5 and found.keys() == expected.keys()
   for tag, [event] in found.items():
     assert (event.step, tf.make_ndarray(event.tensor_proto)) == (5, pytest.approx(expected[tag], rel=1e-6))
-  said = 'step 5: nll -11.25 ± 1.50, bits_per_dim 3.500, round_trip_error 1.0e-06, mode_score 7.50 ± 0.25\n'
+  said = 'step 5: nll -11.25 +- 1.50, bits_per_dim 3.500, round_trip_error 1.0e-06, mode_score 7.50 +- 0.25\n'
   assert capsys.readouterr() == ('', said)
 
 

@@ -33,7 +33,7 @@ help:
 	@echo 'make demo      train a hybrid Flow-GAN on handwritten digits and their labels, then evaluate and export it'
 	@echo 'make test      run the tests in 5 minutes; PYTEST_ARGS="-k nice" passes options on'
 	@echo 'make test-all  run the tests that take longer, too'
-	@echo 'make nightly   run the tests with the newest Keras and NumPy and with nightly TFP, on each Python that is there'
+	@echo 'make nightly   run the tests with the next TensorFlow, Keras, NumPy and TFP, on each Python that is there'
 	@echo 'make examples  run the notebooks, and check their numbers'
 	@echo 'make faults    kill trainings, fill disks, damage files and try odd flags, for an hour'
 	@echo 'make mutants   put 150 small faults into the package, one at a time, for hours, and count how many tests find'
@@ -57,7 +57,7 @@ test: $(TESTABLE)
 test-all: $(TESTABLE)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m '' --timeout=1200 $(PYTEST_ARGS)
 
-# TFP's release and its nightly build share their files, so both leave before one comes.
+# A release and a nightly build share their files, so both leave before one comes.
 nightly:
 	@mkdir -p build && rm -f build/nightly-*.log
 	@for python in $(EACH); do \
@@ -65,12 +65,12 @@ nightly:
 	  name=$${python##*/}; new=$(NIGHTLY)/$$name; log=build/nightly-$$name.log; \
 	  echo "$$name runs the tests, and writes $$log"; \
 	  { $(MAKE) --no-print-directory VENV=$$new PYTHON=$$python EXTRA=cpu $$new/.installed-cpu-test && \
-	    $$new/bin/python -m pip --quiet uninstall --yes tensorflow-probability tfp-nightly && \
-	    $$new/bin/python -m pip --quiet install --upgrade -r requirements/nightly.txt && \
+	    $$new/bin/python -m pip --quiet uninstall --yes tensorflow-probability tfp-nightly tf-keras tf-keras-nightly && \
+	    $$new/bin/python -m pip --quiet install --upgrade --no-deps -r requirements/nightly.txt && \
 	    $$new/bin/python -m pip list && \
 	    $$new/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS); \
 	  } > $$log 2>&1 || echo "FAILED with $$name, see $$log" >> $$log; \
-	  grep -E '^((FAILED|ERROR|keras|numpy|tensorflow.cpu|tfp-nightly) |=.* in [0-9])' $$log; \
+	  grep -E '^((FAILED|ERROR|keras|numpy|tensorflow(.cpu)?|tf.keras.nightly|tfp-nightly) |=.* in [0-9])' $$log; \
 	done
 	@ls build/nightly-*.log > /dev/null && ! grep -q '^FAILED with' build/nightly-*.log
 

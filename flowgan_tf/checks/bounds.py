@@ -65,7 +65,8 @@ def _judged(name: str, there: Annealed, back: Annealed) -> Finding:
   (lower, lower_allowed), (inverse, inverse_allowed) = _mean(there), _mean(back)
   upper = 1 / inverse if inverse > 0 else np.inf
   found, allowed = max((lower, lower_allowed), (inverse, inverse_allowed), key=lambda pair: pair[0] / pair[1])
-  note = f'it is between {lower:.3g} and {upper:.3g}'
+  low, high = sorted((lower, upper))  # Noise may swap two bounds that are close together.
+  note = f'it is between {low:.3g} and {high:.3g}'
   if found > allowed:
     which = 'too large' if found == lower else 'too small, or its samples are not of this density'
     return Finding(check=name, found=found, allowed=allowed, sound=False, note=f'{note}: {which}.')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -69,7 +70,10 @@ class Density:
     if self.sample is not None:
       yield from self._at_samples(seed)
     if left_out := [name for name in ('sample', 'encode', 'decode', 'log_det', 'prior') if getattr(self, name) is None]:
-      yield Finding(check='checks that are left out', note=f'those that need {", ".join(left_out)}.')
+      mass = ''
+      if math.prod(self.shape) > 3 and {'encode', 'log_det', 'prior'} & set(left_out):
+        mass = ' So nothing tells whether the density integrates to one.'
+      yield Finding(check='checks that are left out', note=f'those that need {", ".join(left_out)}.{mass}')
 
   def _density(self, values: np.ndarray) -> np.ndarray:
     return np.asarray(self.log_prob(values), np.float64)

@@ -131,7 +131,8 @@ class WeightNormConv2D(keras.layers.Layer):
     kernel = self.direction * (self.gain / norm)
     if x.shape[0] == 0:  # TensorFlow's convolution on a CPU returns an empty batch with the channels of its input.
       return ops.zeros(self.compute_output_shape(x.shape), self.compute_dtype) + self.bias
-    return ops.conv(x, ops.cast(kernel, self.compute_dtype), padding='same') + self.bias
+    y = ops.conv(x, ops.cast(kernel, self.compute_dtype), padding='same', data_format='channels_last')
+    return y + self.bias
 
   def compute_output_shape(self, input_shape):
     return (*input_shape[:-1], self.filters)

@@ -90,7 +90,7 @@ class ReportSettings(Settings):
   eval_every: int = setting(500, 'Steps from one evaluation to the next.', 1, 10**9)
   score_samples: int = setting(
     2000,
-    'Samples behind each score during training, 64 at least; 0 trains without scores.',
+    'Samples behind each score during training; below 64, 64 are drawn; 0 trains without scores.',
     must=('0 or an integer from 10 to 1000000', lambda v: v == 0 or 10 <= v <= 10**6),
   )
   scorer: str = setting(

@@ -188,3 +188,14 @@ def test_biases_of_hidden_layers_start_in_their_range():
     for bias in hidden:
       assert np.abs(bias).max() <= bias_range and bias.std() == pytest.approx(bias_range / np.sqrt(3), rel=0.2)
     assert not np.any(last)
+
+
+def test_a_convolution_has_channels_last_whatever_keras_is_set_to():
+  layer = WeightNormConv2D(4, 3)
+  expected = layer(tf.ones((1, 5, 6, 2)))
+  keras.config.set_image_data_format('channels_first')
+  try:
+    found = layer(tf.ones((1, 5, 6, 2)))
+  finally:
+    keras.config.set_image_data_format('channels_last')
+  np.testing.assert_array_equal(found, expected)

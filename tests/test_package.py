@@ -128,7 +128,8 @@ def normalized(distribution):
 
 @pytest.mark.parametrize(('folder', 'requirements'), [('flowgan_tf', ['base']), ('tests', ['base', 'test'])])
 def test_what_is_imported_is_required(folder, requirements):
-  required = {'tensorflow', 'tensorflow-cpu'}  # setup.py and requirements/cpu.txt each name one of these.
+  # setup.py and requirements/cpu.txt each name one TensorFlow, and requirements/nightly.txt has another TFP.
+  required = {'tensorflow', 'tensorflow-cpu', 'tfp-nightly'}
   for name in requirements:
     lines = (CHECKOUT / 'requirements' / f'{name}.txt').read_text().splitlines()
     required |= {normalized(re.match(r'[\w.-]+', line)[0]) for line in lines if re.match(r'\w', line)}

@@ -60,9 +60,9 @@ def former_names(block: str) -> dict[str, str]:
   return {old: new for (owner, old), new in names.items() if owner == block}
 
 
-def with_current_names(build: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the keywords of a builder by their names of today, and warns of former names."""
-  names = former_names(getattr(build, '__name__', ''))
+def with_current_names(block: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns keywords that are settings of a block by their names of today, and warns of former names."""
+  names = former_names(block)
   for name in names.keys() & arguments.keys():
     warnings.warn(f'`{name}` is called `{names[name]}` now.', DeprecationWarning, stacklevel=3)
   return {names.get(name, name): value for name, value in arguments.items()}
@@ -296,7 +296,7 @@ def with_settings(build: F) -> F:
 
   @functools.wraps(build)
   def checked(*args, **kwargs):
-    kwargs = with_current_names(build, kwargs)
+    kwargs = with_current_names(getattr(build, '__name__', ''), kwargs)
     for name in declared.keys() & kwargs.keys():
       declared[name].check(name, kwargs[name])
     return build(*args, **kwargs)

@@ -261,6 +261,16 @@ class Mask(FromImage):
     """Returns which pixels are seen, bool `[height, width]`."""
     raise NotImplementedError
 
+  @classmethod
+  def of_data(cls, kind: str, data: Data) -> Self:
+    """See `Condition.of_data`; some pixels must be hidden, and some seen."""
+    if len(data.image_shape) == 3:
+      height, width, _ = data.image_shape
+      visible = cls.visible(height, width)
+      expected = f'something other than {cls.written}, which hides all or nothing of {height} x {width} pixels'
+      check('condition', kind, expected, visible.any() and not visible.all())
+    return super().of_data(kind, data)
+
   def reduce(self, images: tf.Tensor) -> tf.Tensor:
     """The images, `[n, h, w, c]`, with 0 where they are hidden."""
     return images * tf.cast(self.visible(*images.shape[1:3])[..., np.newaxis], images.dtype)
@@ -278,13 +288,6 @@ class UpperHalf(Mask):
   """The upper half of the image, for inpainting."""
 
   written = "'mask:half'"
-
-  @classmethod
-  def of_data(cls, kind: str, data: Data) -> Self:
-    """See `Condition.of_data`; there must be a lower half."""
-    expected = f"something other than 'mask:half': the images of {data.name} have a single row"
-    check('condition', kind, expected, len(data.image_shape) != 3 or data.image_shape[0] > 1)
-    return super().of_data(kind, data)
 
   def describe(self, data: Data) -> list[str]:
     """See `Condition.describe`."""

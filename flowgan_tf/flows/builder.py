@@ -94,7 +94,7 @@ def builder(build: Callable | None = None, /, **traits: Any) -> Any:
 
   @functools.wraps(make)
   def checked(*positional, **arguments):
-    arguments = with_current_names(build, arguments)
+    arguments = with_current_names(getattr(build, '__name__', ''), arguments)
     signature.bind(*positional, **arguments)  # Raises a TypeError that names an argument.
     arguments |= zip(signature.parameters, positional, strict=False)
     arguments = {name: int(value) if is_integer(value) else value for name, value in arguments.items()}

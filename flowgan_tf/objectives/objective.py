@@ -10,7 +10,7 @@ from typing import Any
 from flowgan_tf.base.errors import UsageError, check, renamed
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.plugins import Registry, is_plugin, short_name
-from flowgan_tf.base.settings import Settings, setting, wrong_settings
+from flowgan_tf.base.settings import Settings, setting, with_current_names, wrong_settings
 from flowgan_tf.objectives.adversary import Adversary
 from flowgan_tf.objectives.consistency import Consistency
 from flowgan_tf.objectives.labels import Labels
@@ -149,7 +149,7 @@ def make(name: str, **settings: Any) -> Objective:
     TypeError: If there is no such setting, or only a training uses it.
   """
   known = {name: declared for kind in TERMS.values() for name, declared in kind.Settings.declared().items()}
-  given = {key.rstrip('_'): value for key, value in settings.items()}
+  given = with_current_names('', {key.rstrip('_'): value for key, value in settings.items()})
   if unknown := given.keys() - {name for name, declared in known.items() if not declared.training_only}:
     names = ', '.join(sorted(unknown))
     raise TypeError(f'`make` takes the settings that change the losses in any training loop. Got: {names}.')

@@ -12,7 +12,7 @@ from flowgan_tf.data import Dataset, Split, StoredImages, conditions, make_condi
 LEVELS = 17
 IMAGES = np.random.default_rng(0).integers(0, LEVELS, (10, 6, 4, 3), np.uint8)
 CONDITIONS = np.random.default_rng(1).normal(size=(10, 3, 4, 2)).astype(np.float32)
-KINDS = ('label', 'vector', 'low_resolution:2', 'mask:half')
+KINDS = tuple(name + (':2' if kind.options else '') for name, kind in fg.data.CONDITIONS.items() if name)
 
 
 def dataset(images=IMAGES, labels=(), test_labels=(), conditions=None, num_classes=3) -> Dataset:
@@ -97,7 +97,11 @@ def test_without_conditions_nothing_is_given():
     ('low_resolution:1', dataset(), r"an N of at least 2, .* Got: 'low_resolution:1'\.$"),
     ('low_resolution:3', dataset(), r"N divides the height and width of toy, 6 and 4\. Got: 'low_resolution:3'\.$"),
     ('low_resolution:0', dataset(), r"an N of at least 2, .* Got: 'low_resolution:0'\.$"),
-    ('mask:half', unlabelled((1, 4, 1)), r"something other than 'mask:half': the images of toy have a single row\."),
+    (
+      'mask:half',
+      unlabelled((1, 4, 1)),
+      r"other than 'mask:half', which hides all or nothing of 1 x 4 pixels\.",
+    ),
     ('label', unlabelled(), r"something other than 'label': toy does not have a label for each image\."),
     ('label', dataset(num_classes=1), r"something other than 'label': toy has a single class\."),
     ('label', dataset(labels=(0, 2)), r'^toy: `condition` label needs .* of its 3 classes, got none of class 1$'),

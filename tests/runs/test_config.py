@@ -11,7 +11,7 @@ import pytest
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.flows import GENERATORS
-from flowgan_tf.objectives import CRITICS
+from flowgan_tf.objectives import CRITICS, make
 from flowgan_tf.runs.config import (
   current_settings,
   declared,
@@ -100,6 +100,10 @@ def test_former_names_of_settings_hold_in_their_block(monkeypatch, caplog):
   with pytest.raises(AttributeError):
     config.jet.units = 7
   assert {*settings(config)} == {*settings(default_config())}
+  monkeypatch.setitem(RENAMED, 'weight', 'lambda')
+  warned = pytest.warns(DeprecationWarning, match='`weight` is called `lambda` now')
+  with warned, pytest.raises(UsageError, match=r'^`lambda_` must be .* Got: -1\.$'):
+    make('hybrid', weight=-1)
   recorded = {'updates': 3, 'nice': {'units': 7, 'couplings': 2}, 'jet': {'units': 5}, 'spread_labels': False}
   expected = {'steps': 3, 'nice': {'hidden_units': 7, 'couplings': 2}, 'jet': {'units': 5}}
   assert current_settings(recorded) == expected

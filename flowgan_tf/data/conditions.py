@@ -345,7 +345,7 @@ def make_condition(kind: str, dataset: Data) -> Condition:
 
   Raises:
     UsageError: If there is no such kind, as with an N below 2; if the data have no such conditions, or no training
-      image of a class; if N does not divide height and width; or if the images have a single row to hide.
+      image of a class; if N does not divide height and width; or if a mask hides all or nothing of the images.
   """
   return kind_of(kind).of_data(kind, dataset)
 

@@ -54,7 +54,7 @@ class Numbers:
 
 
 def compute(task: Task, device: str, precision: str, jit: bool) -> Numbers:
-  """Computes densities and samples of a flow whose weights are those of no training, and then makes steps."""
+  """Computes densities and samples of a flow with random weights, and then makes steps."""
   with tf.device(device):
     config = default_config()
     config.generator, config.objective, config.precision, config.jit = task.flow, 'mle', precision, jit

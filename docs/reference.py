@@ -73,8 +73,7 @@ the first column has the short form, both work. The config files change some of 
 which file a training takes. A flag that has no effect, such as `--divergence` with `--objective=mle`, is rejected.
 """
   ]
-  rooms = dict.fromkeys(fg.flows.GENERATORS, 'flows') | dict.fromkeys(fg.objectives.CRITICS, 'objectives')
-  explained: dict[str, str] = {}  # the generator whose table has a meaning
+  shared: dict[tuple[str, str, str], list[str]] = {}  # the generators' settings, by name, values and meaning
   for (owner, block), found in itertools.groupby(
     declared().items(), lambda item: (item[1].owner, item[0].rpartition('.')[0])
   ):
@@ -86,14 +85,19 @@ which file a training takes. A flag that has no effect, such as `--divergence` w
     for name, (_, setting) in found:
       flag = f'--{"" if setting.short else "config."}{name}'
       default = '' if setting.default in (None, '') else f'`{setting.default}`'
-      meaning = setting.description
-      if block in fg.flows.GENERATORS and explained.setdefault(meaning, block) != block:
-        meaning = f'see `{explained[meaning]}`'
-      rows.append([f'`{flag}`', default, setting.values, meaning])
+      if block in fg.flows.GENERATORS:
+        key = name.removeprefix(block), setting.values, setting.description
+        shared.setdefault(key, []).append(f'`{name}={setting.default}`')
+      else:
+        rows.append([f'`{flag}`', default, setting.values, setting.description])
     title = f'`{block}`: {_summary(owner)}' if block else _summary(owner)
-    if block in rooms:
-      title = f'`{block}`: the arguments of [`fg.{rooms[block]}.{block}`](api/{rooms[block]}.md)'
-    sections.append(_table(title.rstrip('.'), ['setting', 'default', 'values', 'meaning'], rows))
+    if block in fg.objectives.CRITICS:
+      title = f'`{block}`: the arguments of [`fg.objectives.{block}`](api/objectives.md)'
+    if rows:
+      sections.append(_table(title.rstrip('.'), ['setting', 'default', 'values', 'meaning'], rows))
+  rows = [[', '.join(names), values, meaning] for (_, values, meaning), names in shared.items()]
+  title = 'The arguments of [generators](api/flows.md), such as `--config.jet.couplings=16`'
+  sections.append(_table(title, ['default', 'values', 'meaning'], rows))
   kinds = [[kind.written.replace("'", '`'), _summary(kind)] for name, kind in fg.data.CONDITIONS.items() if name]
   sections.append(_table('Kinds of conditions', ['`--condition=`', 'what the flow is given'], kinds))
   return '\n'.join(sections)

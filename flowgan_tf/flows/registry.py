@@ -34,7 +34,7 @@ def traits_of(config: Any) -> Traits:
 class GeneratorSettings(Settings):
   """The choice of a generator."""
 
-  generator: str = setting('nice', 'Name of the generator, or MODULE:FUNCTION.', choices=GENERATORS, short=True)
+  generator: str = setting('nice', 'Generator. Your own is MODULE:FUNCTION.', choices=GENERATORS, short=True)
 
   @classmethod
   def check(cls, config: Any) -> None:

@@ -44,7 +44,7 @@ class Adversary(Term):
 
     divergence: str = setting(
       'wasserstein',
-      'Name of the divergence that the critic estimates, or MODULE:NAME.',
+      'Divergence that the critic estimates. Your own is MODULE:NAME.',
       choices=DIVERGENCES,
       short=True,
     )
@@ -52,14 +52,12 @@ class Adversary(Term):
       None, "Weight of the critic's gradient penalty. Default: the divergence's own.", kind=float, must=NOT_NEGATIVE
     )
     penalty: str | None = setting(
-      None, "one_centered or zero_centered. Default: the divergence's own.", kind=str, choices=PENALTIES
+      None, "Kind of the gradient penalty. Default: the divergence's own.", kind=str, choices=PENALTIES
     )
     penalty_interval: int = setting(
       1, 'Critic updates from one penalty to the next. A penalty counts for all of them.', 1, 10**9
     )
-    critic: str = setting(
-      'dcgan_critic', 'Name of the critic, or MODULE:FUNCTION.', choices=CRITICS, training_only=True
-    )
+    critic: str = setting('dcgan_critic', 'Critic. Your own is MODULE:FUNCTION.', choices=CRITICS, training_only=True)
     critic_steps: int = setting(5, 'Updates of the critic per step.', 1, 1000, short=True, training_only=True)
     critic_warmup: int = setting(0, 'Steps at the start that train the critic alone.', 0, 10**9, training_only=True)
     reuse_batch: bool = setting(

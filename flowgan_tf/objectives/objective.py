@@ -46,7 +46,7 @@ class ObjectiveSettings(Settings):
 
   objective: str = setting(
     'mle',
-    'mle, adversarial or hybrid. Default: hybrid with --lambda, and otherwise what the config file says.',
+    'Loss of the generator. Default: hybrid with --lambda, and otherwise what the config file says.',
     choices=OBJECTIVES,
     short=True,
   )

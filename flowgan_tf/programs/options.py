@@ -20,7 +20,7 @@ from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check, check_choice
-from flowgan_tf.base.plugins import Registry, is_plugin, search_in, short_name
+from flowgan_tf.base.plugins import is_plugin, search_in, short_name
 from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.data.names import check_exists, is_local
 from flowgan_tf.flows.registry import traits_of
@@ -95,8 +95,8 @@ def define_settings(module: str) -> None:
     finally:  # An error names flags, so they are defined before it is reported.
       for name, (_, setting) in declared(config).items():
         said = setting.description
-        if isinstance(setting.choices, Registry):
-          said += f' Known: {", ".join(setting.choices)}.'
+        if setting.choices:
+          said += f' One of {setting.values}.'.replace('`', '')
         _define(f'config.{name}', setting.kind, said, __name__)
         if setting.short:
           _define(name, setting.kind, said, module)

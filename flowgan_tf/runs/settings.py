@@ -38,12 +38,12 @@ class TrainingSettings(Settings):
   ema_every: int = setting(10, 'Steps from one update of that average to the next, after the first 100.', 1, 100)
   on_nan: str = setting(
     'stop',
-    'What to do when a loss is not finite: stop, or rollback to the last checkpoint with half the learning rate.',
+    'When a loss is not finite: stop, or rollback to the last checkpoint with half the learning rate.',
     choices=('stop', 'rollback'),
     short=True,
     free=True,
   )
-  precision: str = setting('float32', 'float32, mixed_bfloat16 or mixed_float16.', choices=PRECISIONS, short=True)
+  precision: str = setting('float32', 'Keras dtype policy of the networks.', choices=PRECISIONS, short=True)
   jit: bool = setting(False, 'Compile with XLA. On a CPU, only dense networks are faster with it.', short=True)
   recompute: bool = setting(False, "Compute the flow's networks again for gradients: less memory, more time.")
   strategy: str = setting(
@@ -93,9 +93,7 @@ class ReportSettings(Settings):
     'Samples behind each score during training; below 64, 64 are drawn; 0 trains without scores.',
     must=('0 or an integer from 10 to 1000000', lambda v: v == 0 or 10 <= v <= 10**6),
   )
-  scorer: str = setting(
-    'classifier', 'Network behind the scores: classifier, resnet or inception.', choices=SCORERS, short=True
-  )
+  scorer: str = setting('classifier', 'Network behind the scores.', choices=SCORERS, short=True)
   inception_weights: str = setting(
     '', 'File with the weights of Inception-v3. Default: a download.', must=_PATH, short=True, free=True
   )
@@ -132,7 +130,7 @@ class OptimizerSettings(Settings):
   beta_2: float = setting(0.9, 'Decay of the mean of squared gradients.', must=BELOW_ONE)
   schedule: str = setting(
     'constant',
-    'constant, cosine (falls to 0 at the last step) or exponential.',
+    'How the learning rate changes; cosine falls to 0 at the last step.',
     choices=('constant', 'cosine', 'exponential'),
   )
   decay_rate: float = setting(

@@ -7,8 +7,11 @@ import numpy as np
 
 from flowgan_tf import data
 from flowgan_tf.base.errors import check
-from flowgan_tf.data.split import take
+from flowgan_tf.data.conditions import kind_of
+from flowgan_tf.data.images import read_images
+from flowgan_tf.data.split import Split, take
 from flowgan_tf.display.grids import enlarged, image_grid, side_by_side
+from flowgan_tf.runs.folder import read_description
 from flowgan_tf.runs.run import Run, load_data
 
 LARGEST_GRID = 1024
@@ -93,6 +96,23 @@ def rows_of_run(run: Run, label: int | str | None = None, vector: Sequence[float
   if not shape:
     return Rows(np.arange(classes, dtype=np.int32)) if classes else PLAIN
   return rows_of(load_data(run), 'test', _ROWS)
+
+
+def row_of_file(run: Run, path: str) -> Rows:
+  """Returns a row whose condition is an image file: a small image to enlarge, or one whose hidden part does not count.
+
+  Raises:
+    UsageError: If the run is not conditioned on parts of images, or the file is not an image of the right shape.
+  """
+  kind, shape, description = kind_of(run.config.condition), run.generator.condition_shape, read_description(run.workdir)
+  expected = f'left out, as {run.workdir} is not conditioned on parts of images'
+  check('condition', path, expected, kind.comes_from_image)
+  assert shape is not None and description is not None
+  levels, factor = description.data['levels'], run.image_shape[0] // shape[0]
+  _, images = read_images(path, shape, levels)
+  whole = images.repeat(factor, axis=1).repeat(factor, axis=2)  # `low_resolution` makes the small image of this.
+  condition = kind(run.config.condition, levels, run.image_shape)
+  return Rows(condition.of_rows(Split(whole, None), np.arange(1)))
 
 
 def evenly_spaced(n, most):

@@ -7,7 +7,8 @@ sample RUN --neighbors        samples beside the training images nearest to them
 sample RUN --label=3          samples of one class, by its number or name; by default there is a row for each class
 
 If a run is conditioned on images or vectors, each row has the condition of a test image. It shows the samples and the
-test image, and also the condition if that is an image. --condition=0.5,1.2 gives all samples this vector instead.
+test image, and also the condition if that is an image. --condition=0.5,1.2 gives all samples this vector instead, and
+--condition=my.png this image: one to enlarge, or one to fill in, whose hidden part does not count.
 """
 
 import os
@@ -19,7 +20,7 @@ from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import LARGEST_TEMPERATURE, UsageError, check
-from flowgan_tf.base.files import save_arrays
+from flowgan_tf.base.files import IMAGE_SUFFIXES, save_arrays
 from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.programs import command
 from flowgan_tf.runs.settings import CHECKPOINTS, DEFAULT_CHECKPOINT
@@ -39,8 +40,11 @@ flags.DEFINE_integer(
   upper_bound=10**6,
 )
 flags.DEFINE_string('label', None, 'Class of the samples, by name or number. Default: a row for each class.')
-flags.DEFINE_list(
-  'condition', None, 'Vector that the samples are given, such as 0.5,1.2. Default: the vectors of test images.'
+flags.DEFINE_string(
+  'condition',
+  None,
+  'Vector that the samples are given, such as 0.5,1.2, or file of an image to enlarge or to fill in. Default: the '
+  'conditions of test images.',
 )
 flags.DEFINE_float('temperature', 1.0, 'Factor of the noise; below 1, images are more typical.')
 flags.DEFINE_integer('seed', 0, 'Seed of the noise.', lower_bound=0, upper_bound=2**31 - 1)
@@ -56,19 +60,23 @@ _IN_A_ROW = 8
 def main(arguments: list[str]) -> None:
   """Writes the grid and the array."""
   _check_flags()
-  vector = None if FLAGS.condition is None else [_number(text) for text in FLAGS.condition]
+  file, vector = None, None
+  if FLAGS.condition and FLAGS.condition.lower().endswith(IMAGE_SUFFIXES):
+    file = FLAGS.condition
+  elif FLAGS.condition is not None:
+    vector = [_number(text) for text in FLAGS.condition.split(',')]
   argument = command.run_argument(arguments)
   command.load_tensorflow()
   run = fg.runs.load_run(argument, FLAGS.checkpoint)
   kind = 'interpolations' if FLAGS.interpolate else 'neighbors' if FLAGS.neighbors else 'samples'
   if kind != 'samples' and len(run.image_shape) == 1:
     raise UsageError(f'{run.workdir}: was trained on a table, for which there are no {kind}')
-  rows = layout.rows_of_run(run, FLAGS.label, vector)
+  rows = layout.row_of_file(run, file) if file else layout.rows_of_run(run, FLAGS.label, vector)
   default = _DEFAULT_N[kind]
-  if rows.conditions is not None and FLAGS.label is None and vector is None:
+  if rows.conditions is not None and FLAGS.label is None and FLAGS.condition is None:
     default = _IN_A_ROW if kind == 'samples' else rows.number
   picture = getattr(pictures, kind)(run, FLAGS.n or default, FLAGS.seed, FLAGS.temperature, rows)
-  out = _path(run, kind, rows, vector)
+  out = _path(run, kind, rows, [pathlib.Path(file).stem] if file else vector and map(command.short, vector))
   save_arrays(f'{out}.npz', picture.arrays)
   if picture.grid is not None:
     fg.display.save_png(picture.grid, f'{out}.png')
@@ -87,7 +95,7 @@ def _check_flags():
     raise UsageError(f'--out must be the path of files, without extension, and not a folder. Got: {FLAGS.out}.')
 
 
-def _path(run, kind, rows, vector):
+def _path(run, kind, rows, given):
   """Returns the path of the files, without extension."""
   if FLAGS.out:
     out = pathlib.Path(FLAGS.out)
@@ -95,8 +103,8 @@ def _path(run, kind, rows, vector):
   condition = ''
   if FLAGS.label is not None:
     condition = f'_label{rows.conditions[0]}'  # A name could hold a slash, or be the number of another class.
-  elif vector is not None:
-    condition = f'_condition{",".join(map(command.short, vector))}'
+  elif given is not None:
+    condition = f'_condition{",".join(given)}'
     if len(condition) > 100:  # A file name has an end.
       condition = f'{condition[:90]}_{zlib.crc32(condition.encode()):08x}'
   name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{condition}'

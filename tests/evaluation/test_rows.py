@@ -1,9 +1,14 @@
 """The rows of pictures, each with a condition of its own."""
 
+import types
+
 import numpy as np
+import pytest
+from PIL import Image
 
 from flowgan_tf import data
-from flowgan_tf.evaluation.rows import Rows, rows_of
+from flowgan_tf.base.errors import UsageError
+from flowgan_tf.evaluation.rows import Rows, row_of_file, rows_of
 
 
 def test_condition_samples_and_original_lie_side_by_side():
@@ -49,3 +54,30 @@ def test_the_rows_of_many_classes_and_images_are_spread():
   np.testing.assert_allclose(rows.conditions, means, rtol=1e-5)
   np.testing.assert_array_equal(rows.each(2).conditions[3], rows.conditions[1])
   np.testing.assert_array_equal(rows.first(9).indices, [*rows.indices, 0])
+
+
+@pytest.mark.parametrize(('kind', 'shape'), [('mask:half', (4, 6, 1)), ('low_resolution:2', (2, 3, 1))])
+def test_a_file_is_a_condition(kind, shape, tmp_path, monkeypatch):
+  """A small image stays as it is, and of a whole one the lower half does not count."""
+  monkeypatch.setattr(
+    'flowgan_tf.evaluation.rows.read_description', lambda _: types.SimpleNamespace(data={'levels': 17})
+  )
+  grey = np.random.default_rng(0).integers(0, 17, shape, np.uint8)
+  Image.fromarray(np.rint(grey[..., 0] * (255 / 16)).astype(np.uint8)).save(tmp_path / 'my.png')
+  run = types.SimpleNamespace(
+    workdir='runs/x',
+    image_shape=(4, 6, 1),
+    config=types.SimpleNamespace(condition=kind),
+    generator=types.SimpleNamespace(condition_shape=shape),
+  )
+  expected = (grey[np.newaxis] + 0.5) / 17
+  if kind == 'mask:half':
+    expected[:, 2:] = 0
+  rows = row_of_file(run, str(tmp_path / 'my.png'))
+  np.testing.assert_allclose(rows.conditions, expected, rtol=1e-6)
+  assert rows.originals is None
+  run.config.condition = 'vector'
+  with pytest.raises(
+    UsageError, match=r'^`condition` must be left out, as runs/x is not conditioned on parts of images'
+  ):
+    row_of_file(run, str(tmp_path / 'my.png'))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from flowgan_tf import data
 from flowgan_tf.display.grids import image_grid, neighbor_grid
@@ -130,6 +131,16 @@ def test_a_run_with_other_conditions(tmp_path, kind):
     np.testing.assert_array_equal(arrays['conditions'], [range(1, 9)] * 2)
     outcome = call('sample', workdir, '--condition=1,2')
     assert_one_line(outcome, 'sample', '--condition must be 8 finite numbers, as')
+  else:
+    file = tmp_path / 'my, own.png'  # the last test image, or its small image, whose 8 bits round its means
+    shown = dataset.test.images[-1] if kind == 'mask:half' else np.rint(given[-1] * 256 - 0.5).astype(np.uint8)
+    Image.fromarray(shown[..., 0]).save(file)
+    outcome = call('sample', workdir, f'--condition={file}', '--n=2')
+    assert '_conditionmy, own.png\n' in outcome.out
+    expected = np.repeat(given[-1:], 2, axis=0)
+    np.testing.assert_allclose(
+      arrays_of(outcome)['conditions'], expected, atol=0.5 / 256 * (kind != 'mask:half') + 1e-6
+    )
   assert_one_line(call('sample', workdir, '--label=0'), 'sample', '--label must be left out, as', 'has no labels')
   assert_one_line(call('sample', workdir, '--condition=x'), 'sample', '--condition must be numbers')
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.base.errors import check_choice, check_integer
+from flowgan_tf.networks.layers import add_bias
 from flowgan_tf.networks.modulation import ConditionalSequential, Modulation, joined, joined_shapes
 from flowgan_tf.networks.normalization import GuardedBatchNormalization
 from flowgan_tf.networks.normalization import normalization as make_normalization
@@ -28,7 +29,7 @@ class Dense(keras.layers.Dense):
     kernel = tf.convert_to_tensor(self.kernel)  # `tf.vectorized_map` fails at some reads that wait.
     with tf.control_dependencies([inputs]):
       kernel = tf.cast(kernel, inputs.dtype)
-    return self.activation(tf.nn.bias_add(inputs @ kernel, tf.cast(self.bias, inputs.dtype)))
+    return self.activation(add_bias(inputs @ kernel, self.bias))
 
 
 def dense_conditioner(

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from flowgan_tf.base.errors import check
+from flowgan_tf.networks.layers import Dense
 
 
 def split_inputs(inputs):
@@ -71,7 +72,7 @@ class Modulation(keras.layers.Layer):
   def build(self, input_shape):
     shape, condition_shape = split_inputs(input_shape)
     if condition_shape is not None:
-      self._dense = keras.layers.Dense(2 * shape[-1], kernel_initializer='zeros', dtype=self.dtype_policy)
+      self._dense = Dense(2 * shape[-1], kernel_initializer='zeros', dtype=self.dtype_policy)
       self._dense.build(condition_shape)
 
   def call(self, inputs):

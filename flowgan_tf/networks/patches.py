@@ -9,6 +9,7 @@ from keras import ops
 
 from flowgan_tf.base.errors import check
 from flowgan_tf.networks.fused import gelu
+from flowgan_tf.networks.layers import Dense
 from flowgan_tf.networks.modulation import beside, is_image, joined_shapes, split_inputs
 from flowgan_tf.networks.normalization import LastAxisNormalization
 from flowgan_tf.networks.pixels import check_patch_size, from_patches, to_patches
@@ -31,7 +32,7 @@ class Block(keras.layers.Layer):
     self._narrow = self._dense(self._hidden_units, width)
 
   def _dense(self, inputs, units, activation=None):
-    layer = keras.layers.Dense(units, activation, dtype=self.dtype_policy)
+    layer = Dense(units, activation, dtype=self.dtype_policy)
     layer.build((None, inputs))
     return layer
 
@@ -65,17 +66,17 @@ class PatchConditioner(keras.layers.Layer):
   ):
     super().__init__(dtype=dtype, **kwargs)
     self.output_channels, self.patch_size, self.width, self.blocks = output_channels, patch_size, width, blocks
-    self._embedding = keras.layers.Dense(width, dtype=dtype)
+    self._embedding = Dense(width, dtype=dtype)
     self._blocks = [make_block() for _ in range(blocks)]
     self._norm = LastAxisNormalization(dtype=dtype)
-    self._last = keras.layers.Dense(patch_size**2 * output_channels, kernel_initializer='zeros', dtype=dtype)
+    self._last = Dense(patch_size**2 * output_channels, kernel_initializer='zeros', dtype=dtype)
 
   def build(self, input_shape):
     (_, height, width, channels), condition_shape = joined_shapes(input_shape)
     if condition_shape is not None:
       # A scale and a shift for each norm: two in each block, and the last one.
       units = 2 * (2 * self.blocks + 1) * self.width
-      self._modulation = keras.layers.Dense(units, kernel_initializer='zeros', dtype=self.dtype_policy)
+      self._modulation = Dense(units, kernel_initializer='zeros', dtype=self.dtype_policy)
       self._modulation.build(condition_shape)
     check_patch_size(self.patch_size, height, width)
     patches = height * width // self.patch_size**2

@@ -64,13 +64,13 @@ def dcgan_critic(
   check_memory('weights', 4 * (convolutions + flat * dense_units))
   layers: list[keras.Layer] = []
   for i, filters in enumerate(channels):
-    layers.append(keras.layers.Conv2D(filters, 5, strides=2, padding='same', dtype=dtype))
+    layers.append(networks.layers.Conv2D(filters, 5, strides=2, padding='same', dtype=dtype))
     if layer_norm and i > 0:
       layers.append(networks.ImageNormalization(dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
   layers.append(keras.layers.Flatten(dtype=dtype))
   if dense_units:
-    layers.append(keras.layers.Dense(dense_units, dtype=dtype))
+    layers.append(networks.layers.Dense(dense_units, dtype=dtype))
     layers.append(keras.layers.LeakyReLU(0.2, dtype=dtype))
   return _finish(layers, image_shape, condition_shape, dtype, name)
 
@@ -94,13 +94,13 @@ def dense_critic(
     UsageError: If an argument is out of range.
   """
   check_memory('weights', 4 * sum(a * b for a, b in itertools.pairwise((math.prod(image_shape), *hidden_units))))
-  layers = [keras.layers.Flatten(dtype=dtype), *(keras.layers.Dense(n, 'relu', dtype=dtype) for n in hidden_units)]
+  layers = [keras.layers.Flatten(dtype=dtype), *(networks.layers.Dense(n, 'relu', dtype=dtype) for n in hidden_units)]
   return _finish(layers, image_shape, condition_shape, dtype, name)
 
 
 def _finish(layers, image_shape, condition_shape, dtype, name):
   """Returns the model of layers, of a dense layer with one unit behind them, and of a condition."""
-  last = keras.layers.Dense(1, dtype=dtype)
+  last = networks.layers.Dense(1, dtype=dtype)
   if condition_shape is None:
     model = keras.Sequential([*layers, last], name=name)
     model.build((None, *image_shape))

@@ -23,7 +23,8 @@ def test_adapters_of_the_page_run_as_they_stand(library):
   if not having:
     pytest.skip(f'{library} is not installed; `make bench` installs it')
   [adapter] = [code for code in BLOCKS if re.search(rf'^(import|from) {library}\b', code, re.MULTILINE)]
-  code = BLOCKS[0] + adapter if 'numpy(flow' in adapter else adapter
+  starts = [code for code in BLOCKS[: BLOCKS.index(adapter)] if 'import flowgan_tf' in code]
+  code = starts[-1] + adapter  # the flows of PyTorch share a start, and the flows of JAX another
   code += 'print(report)\nassert report.sound and len(report.findings) > 12\n'
   found = run([having[0], '-c', code], cwd=ROOT)
   assert found.returncode == 0, found.stdout + found.stderr

@@ -78,6 +78,11 @@ def with_links_of_the_site(app, path, document: str, content: list[str]) -> None
   content[0] = re.sub(r'(?<!!)\[([^\]]*)\]\((?!docs/|https?:)[^)#]+\)', r'\1', text)
 
 
+def with_cards_below(app, document: str, content: list[str]) -> None:
+  """Leads links to the files of model cards, which GitHub needs, to the cards on the same page."""
+  content[0] = re.sub(r'\]\(\.\./flowgan_tf/pretrained/([\w-]+)\.md\)', r'](#model-card-pretrained\1)', content[0])
+
+
 def with_reports(app, error) -> None:
   """Copies the pages of `bin/report` with their pictures. A link of Markdown would become a download without them."""
   target = pathlib.Path(app.outdir, 'results')
@@ -85,10 +90,11 @@ def with_reports(app, error) -> None:
 
 
 def setup(app) -> None:
-  """Registers all three, so that docstrings are converted before Napoleon reads them, and shows each class once."""
+  """Registers these, so that docstrings are converted before Napoleon reads them, and shows each class once."""
   app.connect(
     'autodoc-skip-member', lambda app, what, name, obj, *_: (what == 'class' and isinstance(obj, type)) or None
   )
   app.connect('autodoc-process-docstring', as_restructured_text, priority=100)
   app.connect('include-read', with_links_of_the_site)
+  app.connect('source-read', with_cards_below)
   app.connect('build-finished', with_reports)

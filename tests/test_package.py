@@ -138,3 +138,10 @@ def test_what_is_imported_is_required(folder, requirements):
   distributions = importlib.metadata.packages_distributions()
   assert len(names) > 10
   assert [n for n in names if not {normalized(found) for found in distributions.get(n, [])} & required] == []
+
+
+def test_the_citation_names_the_version_and_its_day():
+  citation = (CHECKOUT / 'CITATION.cff').read_text()
+  fields = {name: re.search(rf'^{name}: (.*)$', citation, re.MULTILINE)[1] for name in ('version', 'date-released')}
+  assert fields['version'] == fg.__version__
+  assert f'## [{fg.__version__}] - {fields["date-released"]}\n' in (CHECKOUT / 'CHANGELOG.md').read_text()

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
   if rows.conditions is not None and FLAGS.label is None and FLAGS.condition is None:
     default = _IN_A_ROW if kind == 'samples' else rows.number
   picture = getattr(pictures, kind)(run, FLAGS.n or default, FLAGS.seed, FLAGS.temperature, rows)
-  out = _path(run, kind, rows, [_name_of(file)] if file else vector and map(command.short, vector))
+  out = _path(run, kind, rows, [pathlib.Path(file).stem] if file else vector and map(command.short, vector))
   save_arrays(f'{out}.npz', picture.arrays)
   if picture.grid is not None:
     fg.display.save_png(picture.grid, f'{out}.png')
@@ -109,12 +109,6 @@ def _path(run, kind, rows, given):
       condition = f'{condition[:90]}_{zlib.crc32(condition.encode()):08x}'
   name = f'{kind}_{run.checkpoint}_{run.step}_seed{FLAGS.seed}_t{FLAGS.temperature:g}{condition}'
   return run.workdir / 'samples' / name
-
-
-def _name_of(file):
-  """Returns the name of a file and a hash of its bytes, so that files of one name do not share their samples."""
-  path = pathlib.Path(file)
-  return f'{path.stem}_{zlib.crc32(path.read_bytes()):08x}'
 
 
 def _number(text):

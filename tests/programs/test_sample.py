@@ -1,7 +1,5 @@
 """`sample` and `export`: pictures and a SavedModel of a run."""
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -138,11 +136,7 @@ def test_a_run_with_other_conditions(tmp_path, kind):
     shown = dataset.test.images[-1] if kind == 'mask:half' else np.rint(given[-1] * 256 - 0.5).astype(np.uint8)
     Image.fromarray(shown[..., 0]).save(file)
     outcome = call('sample', workdir, f'--condition={file}', '--n=2')
-    assert re.search(r'_conditionmy, own_[0-9a-f]{8}\.png\n', outcome.out), outcome
-    namesake = tmp_path / 'other' / file.name
-    namesake.parent.mkdir()
-    Image.fromarray(shown[::-1, :, 0]).save(namesake)
-    assert call('sample', workdir, f'--condition={namesake}', '--n=2').out.splitlines()[0] not in outcome.out
+    assert '_conditionmy, own.png\n' in outcome.out
     expected = np.repeat(given[-1:], 2, axis=0)
     np.testing.assert_allclose(
       arrays_of(outcome)['conditions'], expected, atol=0.5 / 256 * (kind != 'mask:half') + 1e-6

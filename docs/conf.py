@@ -78,9 +78,10 @@ def with_links_of_the_site(app, path, document: str, content: list[str]) -> None
   content[0] = re.sub(r'(?<!!)\[([^\]]*)\]\((?!docs/|https?:)[^)#]+\)', r'\1', text)
 
 
-def with_cards_below(app, document: str, content: list[str]) -> None:
-  """Leads links to the files of model cards, which GitHub needs, to the cards on the same page."""
-  content[0] = re.sub(r'\]\(\.\./flowgan_tf/pretrained/([\w-]+)\.md\)', r'](#model-card-pretrained\1)', content[0])
+def with_pages_of_files(app, document: str, content: list[str]) -> None:
+  """Leads links to files that GitHub shows and the site includes to the pages of the site that include them."""
+  text = content[0].replace('](../SECURITY.md', '](security.md')
+  content[0] = re.sub(r'\]\(\.\./flowgan_tf/pretrained/([\w-]+)\.md\)', r'](#model-card-pretrained\1)', text)
 
 
 def with_reports(app, error) -> None:
@@ -96,5 +97,5 @@ def setup(app) -> None:
   )
   app.connect('autodoc-process-docstring', as_restructured_text, priority=100)
   app.connect('include-read', with_links_of_the_site)
-  app.connect('source-read', with_cards_below)
+  app.connect('source-read', with_pages_of_files)
   app.connect('build-finished', with_reports)

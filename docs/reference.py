@@ -104,8 +104,9 @@ which file a training takes. A flag that has no effect, such as `--divergence` w
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
-  lines = [columns, ['---'] * len(columns), *([text.replace('|', '\\|') for text in row] for row in rows)]
-  return f'## {title}\n\n' + ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  rows = [[text.replace('|', '\\|') for text in row] for row in rows]
+  head, *lines = [f'| {" | ".join(line)} |\n' for line in [columns, *rows]]
+  return f'## {title}\n\n{head}|{"---|" * len(columns)}\n{"".join(lines)}'
 
 
 def _summary(value: object) -> str:

@@ -69,7 +69,7 @@ bin/train --config=configs/mnist.py:paper --objective=mle --workdir=runs/mnist-p
 bin/train --config=configs/mnist.py:paper --objective=adversarial --workdir=runs/mnist-paper-adversarial
   21 hours in bfloat16 (estimate); the paper: best test NLL -1,604.09 nats, best MODE 9.24, at 26,350.30 nats
 bin/train --config=configs/mnist.py:paper --objective=hybrid --workdir=runs/mnist-paper-hybrid
-  27 hours in bfloat16 (estimate); the paper: best test NLL -3,342.95 nats, best MODE 9.37, at -3,121.53 nats
+  30 hours in bfloat16 (estimate); the paper: best test NLL -3,342.95 nats, best MODE 9.37, at -3,121.53 nats
 
 We have not trained it to the end; docs/results/paper.md says how far it came. The estimates follow from the time of a
 step on 2 CPU cores. Four things differ from the paper's code: the gradient penalty takes the norm over all pixels, the

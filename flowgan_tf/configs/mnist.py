@@ -73,9 +73,9 @@ bin/train --config=configs/mnist.py:paper --objective=hybrid --workdir=runs/mnis
 
 We have not trained it to the end; docs/results/paper.md says how far it came. The estimates follow from the time of a
 step on 2 CPU cores. Four things differ from the paper's code: the gradient penalty takes the norm over all pixels, the
-critic's initial weights are Glorot's, layers of the same shape do not start with the same weights, and the last log-
-scales are at most 10. The paper trains the hybrid with a lambda of 0.1, the README of its code with 1. These weigh the
-likelihood as 0.02, the default of this variant, and 0.19 do here; see docs/paper.md.
+critic's initial weights are Glorot's, layers of the same shape do not start with the same weights, and the last
+log-scales are at most 10. The paper trains the hybrid with a lambda of 0.1, the README of its code with 1. These weigh
+the likelihood as 0.02, the default of this variant, and 0.19 do here; see docs/paper.md.
 """
 
 from ml_collections import config_dict

@@ -135,7 +135,7 @@ def test_products_undo_themselves_and_add_the_log_determinant(codec):
   np.testing.assert_array_equal(stack.words, random_words(50_000))
 
 
-def test_what_cannot_be_coded_is_refused(codec):
+def test_what_cannot_be_coded_is_rejected(codec):
   small = {'couplings': 2, 'hidden_units': 4, 'hidden_layers': 1}
   with pytest.raises(
     UsageError, match=r"^`flow` must be a NICE or Jet with additive or affine couplings.* Got: 'nice'"
@@ -161,7 +161,7 @@ def test_what_cannot_be_coded_is_refused(codec):
       of_labels.compress(images, labels)
 
 
-def test_other_words_are_refused_in_the_end(codec):
+def test_other_words_are_rejected_in_the_end(codec):
   """Also those that an unlimited decoder would turn into images for ever, such as many random ones."""
   compressor = codec.Codec(fg.flows.nice(SHAPE, couplings=2, hidden_units=4, hidden_layers=1), LEVELS)
   good, nothing = compressor.compress(smooth_images(5)), codec.Stack(compressor.start)
@@ -197,6 +197,6 @@ def test_the_program_codes_in_one_process_and_decodes_in_another(tmp_path):
   assert header.split()[-1] == 'wrong'
   assert [re.split(' {2,}', row)[-1] for row in rows] == ['0'] * 4
   (tmp_path / 'images.bin').write_bytes(b'12345')
-  refused = program('decode', 'run', 'images.bin', 'decoded.npz')
-  assert refused.returncode == 2
-  assert refused.stderr.endswith('images.bin: is not a file of `lossless.py encode`\n')
+  rejected = program('decode', 'run', 'images.bin', 'decoded.npz')
+  assert rejected.returncode == 2
+  assert rejected.stderr.endswith('images.bin: is not a file of `lossless.py encode`\n')

@@ -45,7 +45,7 @@ def make_writable(folder: str | os.PathLike) -> pathlib.Path:
   except UnicodeEncodeError:
     readable = os.fsencode(folder).decode(errors='backslashreplace')
     raise UsageError(f'{readable}: cannot be written (its name must be UTF-8)') from None
-  with refusal_named(folder):
+  with error_named(folder):
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):  # Most systems give it no name, so that a kill leaves nothing.
       pass
@@ -123,7 +123,7 @@ def write_record(
   It makes the folder of `path` if necessary. The record may hold what `as_json` takes.
   """
   path = pathlib.Path(path)
-  with refusal_named(path.parent):
+  with error_named(path.parent):
     path.parent.mkdir(parents=True, exist_ok=True)
   record, name = as_json(record), None
   if arrays:
@@ -288,7 +288,7 @@ def as_json(value: Any) -> Any:
 @contextlib.contextmanager
 def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the path of a temporary file, which replaces the file at `path` when the block ends without an error."""
-  with refusal_named(path):
+  with error_named(path):
     if path.exists() and not (path.is_file() or path.is_dir()):
       raise UsageError(f'{path}: cannot be written (it is a device or a pipe)')  # Root would replace it by a file.
     target = pathlib.Path(os.path.realpath(path))  # A link stays a link.
@@ -303,7 +303,7 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def refusal_named(path: pathlib.Path) -> Iterator[None]:
+def error_named(path: pathlib.Path) -> Iterator[None]:
   """Turns an OSError in its block into a UsageError that names the path."""
   try:
     yield

@@ -28,7 +28,7 @@ BELOW_ONE: Range = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 NOT_NEGATIVE: Range = ('a finite number of at least 0', lambda v: v >= 0)
 POSITIVE: Range = ('a positive number', lambda v: v > 0)
 
-# The largest sizes of a network: far above any model, and small enough that it can be built, or refused for memory.
+# The largest sizes of a network: far above any model, and small enough that it can be built, or rejected for memory.
 MOST_UNITS = 65_536
 MOST_LAYERS = 256
 
@@ -99,7 +99,7 @@ class Setting:
   must: Range | None = None  #: What else a value must be, in words, and the function that tells whether it is.
   short: bool = False  #: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
   free: bool = False  #: Whether a run that is resumed may change it.
-  #: Whether only a training uses a setting of a term, so that `flowgan_tf.objectives.make` refuses it.
+  #: Whether only a training uses a setting of a term, so that `flowgan_tf.objectives.make` rejects it.
   training_only: bool = False
   default: Any = None  #: The default. A setting with the default None may be None.
 
@@ -134,7 +134,7 @@ class Setting:
       return
     check_kind(name, value, self.kind)
     if isinstance(self.choices, Registry):
-      self.choices[value]  # It imports a plug-in, or refuses what is not a plug-in.
+      self.choices[value]  # It imports a plug-in, or rejects what is not a plug-in.
     elif self.choices is not None:
       check_choice(name, value, self.choices)
     if self.must is not None:
@@ -164,7 +164,7 @@ def setting(default: Any, description: str, *range_: float | None, **declared: A
 
   Raises:
     UsageError: If the type is unknown, or a range is given although the type is not a number. The class that has the
-      field refuses a default that is not allowed.
+      field rejects a default that is not allowed.
   """
   return _field(Setting(description, *range_, **declared), default)
 
@@ -268,7 +268,7 @@ def settings_of(build: Callable) -> type[Settings]:
   A keyword without a `Setting` in its annotation is a setting of any value of its default's type.
 
   Raises:
-    UsageError: If a keyword has no default of a type that a setting can have, or one that its `Setting` refuses.
+    UsageError: If a keyword has no default of a type that a setting can have, or one that its `Setting` rejects.
   """
   owner, fields = getattr(build, '__name__', 'builder'), []
   for name, (parameter, hint) in _keywords(build).items():

@@ -75,7 +75,7 @@ class VariableBijector(HiddenFromKeras, tfp.bijectors.Bijector):
     return id(self)
 
   def copy(self, **override_parameters_kwargs):
-    """Returns the bijector itself, with its variables. It refuses the arguments that TFP's method takes."""
+    """Returns the bijector itself, with its variables. It rejects the arguments that TFP's method takes."""
     if override_parameters_kwargs:
       raise NotImplementedError(f'{self.name} owns variables and cannot be copied with other arguments.')
     return self

@@ -17,7 +17,7 @@ import numpy as np
 
 from flowgan_tf.base.arrays import read_arrays
 from flowgan_tf.base.errors import UsageError, check, check_memory
-from flowgan_tf.base.files import make_writable, raise_unless_damaged, refusal_named, remove_left_behind, sync
+from flowgan_tf.base.files import error_named, make_writable, raise_unless_damaged, remove_left_behind, sync
 from flowgan_tf.data.dataset import (
   Dataset,
   all_labelled,
@@ -52,7 +52,7 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
   """Opens a folder with `train.npy`, `validation.npy` and `test.npy`.
 
   There may be `train_labels.npy` and so on, `class_names.npy`, and `train_conditions.npy` and so on, which are loaded.
-  A file of images of 1 GiB or more becomes `StoredImages`. Other files are refused, unless their names start with a
+  A file of images of 1 GiB or more becomes `StoredImages`. Other files are rejected, unless their names start with a
   dot.
   """
   folder = pathlib.Path(path)
@@ -108,7 +108,7 @@ def write_array_folder(
   labels, file_of = np.empty(total, np.int64), np.empty(total, object)
   remove_left_behind(parent, re.escape(f'.{folder.name}-') + r'(\d{1,9})-[a-z0-9_]{8}')
   prefix = f'.{folder.name}-{os.getpid()}-'
-  with refusal_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as temporary:
+  with error_named(folder), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as temporary:
     written = pathlib.Path(temporary, 'written')
     written.mkdir()
     with contextlib.ExitStack() as stack:

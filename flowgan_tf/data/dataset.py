@@ -114,12 +114,12 @@ def make_dataset(
 
 
 def _check_rows(source: str, train: Split, others: dict[str, Split]) -> None:
-  """Refuses rows of a table whose density float32 cannot hold, if the columns of the training rows are the units."""
+  """Rejects rows of a table whose density float32 cannot hold, if the columns of the training rows are the units."""
   rows = np.asarray(train.images)
   mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
   for name, split in others.items():
     rows = np.asarray(split.images)
-    near = (np.abs(rows - mean) <= _FARTHEST * std) | (std == 0)  # A flow refuses constant columns itself.
+    near = (np.abs(rows - mean) <= _FARTHEST * std) | (std == 0)  # A flow rejects constant columns itself.
     if not near.all():
       row, column = np.unravel_index(np.argmin(near), near.shape)
       raise UsageError(
@@ -201,7 +201,7 @@ def check_conditions(source: str, conditions: np.ndarray, n: int) -> np.ndarray:
 
 
 def as_finite(source: str, numbers: np.ndarray) -> np.ndarray:
-  """Returns floats `[n, ...]` as float32, and refuses NaN and infinity."""
+  """Returns floats `[n, ...]` as float32, and rejects NaN and infinity."""
   with np.errstate(over='ignore'):
     numbers = numbers.astype(np.float32)
   if not (is_finite := np.isfinite(numbers)).all():

@@ -31,7 +31,7 @@ _FORMATS = ('PNG', 'JPEG', 'MPO', 'BMP')  # MPO is a phone's JPEG, with a previe
 def load_folder(path: str, image_size: int = 0) -> Dataset:
   """Loads a folder of images, or a folder with one sub-folder of images for each class, in the order of their names.
 
-  It refuses whatever would lose information, and any file that may be part of the data but cannot be read.
+  It rejects whatever would lose information, and any file that may be part of the data but cannot be read.
   """
   paths, labels = _find_images(path)
   with _readable(paths[0]) as image:
@@ -205,7 +205,7 @@ def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def open_image(file: Any, **options: Any) -> Iterator[Any]:
-  """Opens an image as Pillow does, which refuses more than 178 megapixels and otherwise warns from 89 on."""
+  """Opens an image as Pillow does, which rejects more than 178 megapixels and otherwise warns from 89 on."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)
     # At the end of Pillow's own block the pixels would stay in memory.

@@ -36,7 +36,7 @@ def prepared_folder(root: str, dataset: str) -> pathlib.Path | None:
 def check_exists(dataset: str, data_dir: str | None = None) -> None:
   """Raises a `UsageError` unless this is the name of a data set, a path, or a part from outside of the package.
 
-  It also refuses a folder of TFDS that does not exist.
+  It also rejects a folder of TFDS that does not exist.
   """
   if dataset == 'digits' or is_local(dataset) or is_plugin(dataset):
     return

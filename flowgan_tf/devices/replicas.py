@@ -115,7 +115,7 @@ class Replicas:
         f'`{name}` must be the same on all workers. Got: {facts[name]} on worker {self.worker}, unlike the chief.',
         name,
       )
-    raise ConnectionError("another worker was refused, because its settings or data differ from the chief's")
+    raise ConnectionError("another worker was rejected, because its settings or data differ from the chief's")
 
   def wait_for_all(self) -> None:
     """Waits until all workers get here, so that none ends while another still needs it.
@@ -237,7 +237,7 @@ def _read_cluster(text):
     jobs, task = found['cluster'], found['task']
     addresses = [address for job in jobs.values() for address in job]
     ports = [port for host, port in map(_host_and_port, addresses) if host]
-    index, own = int(str(task['index'])), jobs[task['type']]  # Refuse 1.5, which `int` would take for 1.
+    index, own = int(str(task['index'])), jobs[task['type']]  # Reject 1.5, which `int` would take for 1.
     lists = all(isinstance(job, list) and job for job in jobs.values())
     known = jobs.keys() <= {'chief', 'worker'} and len(jobs.get('chief', 'a')) == 1
     distinct = len(set(addresses)) == len(addresses) == len(ports) and all(0 < port < 2**16 for port in ports)

@@ -40,7 +40,7 @@ def check_events(
 
 
 def as_indices(name: str, value: tf.Tensor, count: int) -> tf.Tensor:
-  """Converts ints from 0 to `count - 1` to int32, and refuses others; a compiled function sees only their dtype."""
+  """Converts ints from 0 to `count - 1` to int32, and rejects others; a compiled function sees only their dtype."""
   indices = tf.convert_to_tensor(value)
   known = tf.get_static_value(indices) if indices.dtype.is_integer else None
   wrong = np.setdiff1d([] if known is None else known, np.arange(count))

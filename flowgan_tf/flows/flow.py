@@ -26,8 +26,8 @@ from flowgan_tf.flows.generator import Generator
 from flowgan_tf.flows.given import Given
 from flowgan_tf.flows.initialization import InitialData, initialize_bijectors
 from flowgan_tf.flows.prior import MixturePrior
-from flowgan_tf.flows.tfp_workarounds import check_copyable, check_trainable, copy_bijector, copy_prior, mend_shapes
-from flowgan_tf.networks.adapter import refuse_to_pickle
+from flowgan_tf.flows.tfp_workarounds import check_copyable, check_trainable, copy_bijector, copy_prior, fix_shapes
+from flowgan_tf.networks.adapter import reject_pickling
 
 clusters = lazy_import('flowgan_tf.flows.clusters')  # scikit-learn takes long to load.
 
@@ -114,7 +114,7 @@ class Flow(Generator, _TransformedDistribution):
     holds = not self._is_conditional or not isinstance(batch, tf.TensorShape) or batch.rank in (0, None)
     check('distribution', f'batch shape {batch}', expected, holds)
     check_trainable(bijector)
-    mend_shapes(bijector)
+    fix_shapes(bijector)
     # Each call would find parts of one name, or parts that no keyword reaches, and would not know who made them.
     bijector_kwargs(bijector, condition=self._networks_take_condition or None)
 
@@ -229,7 +229,7 @@ class Flow(Generator, _TransformedDistribution):
     return bijector_kwargs(self.bijector, training=training, condition=seen)
 
   # TFP's methods take any keyword and broadcast, cast or compute with whatever they get. The methods below name the
-  # keywords of a flow in their signatures, and refuse images of another dtype or shape.
+  # keywords of a flow in their signatures, and reject images of another dtype or shape.
 
   def log_prob(
     self,
@@ -394,11 +394,11 @@ class Flow(Generator, _TransformedDistribution):
 
   @staticmethod
   def _as_events(name, value, distribution):
-    """Converts `value` as TFP does, and refuses anything but a batch of the distribution's events."""
+    """Converts `value` as TFP does, and rejects anything but a batch of the distribution's events."""
     dtype = distribution.dtype
     if not isinstance(dtype, tf.DType):
       return _uncached(value)  # An event of several parts, as with a `tfb.JointMap`.
-    # Without a dtype, integers in a list stay integers, so that they can be refused. Floats become float32.
+    # Without a dtype, integers in a list stay integers, so that they can be rejected. Floats become float32.
     found = value if hasattr(value, 'dtype') else tf.convert_to_tensor(value, name=name)
     event_shape = distribution.event_shape
     check_events(name, found, event_shape, dtype=dtype if tf.is_tensor(value) else None)
@@ -436,7 +436,7 @@ class Flow(Generator, _TransformedDistribution):
     return other
 
   def __reduce__(self) -> NoReturn:
-    refuse_to_pickle(self)
+    reject_pickling(self)
 
 
 def _uncached(value):

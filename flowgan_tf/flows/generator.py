@@ -146,9 +146,9 @@ class Generator(HiddenFromKeras):
     self._condition_shape = None if condition_shape is None else tuple(condition_shape)
 
   def _as_condition(self, condition):
-    """Converts a condition, and refuses one of another dtype, shape or range.
+    """Converts a condition, and rejects one of another dtype, shape or range.
 
-    It also refuses None if the generator is conditional, and a condition if it is not.
+    It also rejects None if the generator is conditional, and a condition if it is not.
     """
     if condition is None and self._is_conditional:
       raise UsageError(f'`condition` must be given, as {self.name!r} is conditional. Got: None.', 'condition')
@@ -161,7 +161,7 @@ class Generator(HiddenFromKeras):
       labels = tf.nest.map_structure(lambda c: self.label_of(c) if isinstance(c, str) else c, condition)
       return as_indices('condition', labels, self.classes)
     if self.condition_shape is not None:
-      # As for images: integers in a list are refused, too.
+      # As for images: integers in a list are rejected, too.
       found = condition if hasattr(condition, 'dtype') else tf.convert_to_tensor(condition)
       check_events('condition', found, tf.TensorShape(self.condition_shape))
       if self.condition_check is not None and tf.executing_eagerly():

@@ -271,7 +271,7 @@ class MixturePrior(tfp.distributions.Distribution):
     return as_indices('label', label, self.classes)
 
   def _as_component(self, component, shape):
-    """Converts the component of each noise of `shape`, and refuses one that would be broadcast or does not exist."""
+    """Converts the component of each noise of `shape`, and rejects one that would be broadcast or does not exist."""
     # An empty list would become floats.
     component = tf.convert_to_tensor(component, tf.int32 if isinstance(component, list) and not component else None)
     batch = shape if shape.rank is None else shape[: shape.rank - self.event_shape.rank]

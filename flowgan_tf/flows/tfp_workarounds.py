@@ -13,7 +13,7 @@ from flowgan_tf.networks.adapter import KerasModule
 
 
 def check_trainable(bijector: tfp.bijectors.Bijector) -> None:
-  """Refuses a bijector with variables that TFP does not see, or not yet: nothing would train them.
+  """Rejects a bijector with variables that TFP does not see, or not yet: nothing would train them.
 
   Raises:
     UsageError: If the bijector has no trainable variables, holds a layer of Keras 3 outside of a `KerasModule`, or a
@@ -38,7 +38,7 @@ def check_trainable(bijector: tfp.bijectors.Bijector) -> None:
 
 
 def check_copyable(bijector: tfp.bijectors.Bijector, owner: str) -> None:
-  """Refuses a bijector that holds a network within a function, of which `copy.deepcopy` makes no copy.
+  """Rejects a bijector that holds a network within a function, of which `copy.deepcopy` makes no copy.
 
   Raises:
     TypeError: If there is such a bijector, as in `tfb.MaskedAutoregressiveFlow(network)`.
@@ -79,7 +79,7 @@ def copy_prior(part: Any, memo: dict) -> Any:
   return other
 
 
-def mend_shapes(bijector: tfp.bijectors.Bijector) -> None:
+def fix_shapes(bijector: tfp.bijectors.Bijector) -> None:
   """Lets `tfb.Glow` take batches of unknown size.
 
   It reshapes to int64 shapes, which TFP would join to the int32 shape of such a batch.

@@ -199,7 +199,7 @@ def standardize(flow: Flow, rows: np.ndarray) -> None:
 
 
 def _check_outliers(rows, mean, std):
-  """Refuses a column most of whose values become equal once they are standardised."""
+  """Rejects a column most of whose values become equal once they are standardised."""
   for i, column in enumerate(rows[:_COMPARED].T):
     scaled = (column.astype(np.float32) - np.float32(mean[i])) / np.float32(std[i])
     if 2 * len(np.unique(scaled)) < len(np.unique(column)):

@@ -60,7 +60,7 @@ class FlowModel(keras.Model):
 
   Data are batches of images, or of `(images, labels)`, whose labels are ignored, or of `(images, labels, weights)`.
   Images are floating-point numbers in [0, 1]. A flow is a density, so images of 256 levels need to be dequantised, as
-  by `flowgan_tf.data.dequantize`. `fit` and `evaluate` refuse other values, unless they come from a dataset or a
+  by `flowgan_tf.data.dequantize`. `fit` and `evaluate` reject other values, unless they come from a dataset or a
   generator in a step that XLA compiles (`jit_compile`, Keras' default on a GPU). `predict` returns -inf for images
   outside of the flow's support.
 
@@ -257,7 +257,7 @@ class FlowModel(keras.Model):
     sample_weight: Any = None,
     **kwargs: Any,
   ) -> Any:
-    """Returns the loss, and metrics if there are some; see `keras.Model.evaluate`. It refuses what `fit` refuses."""
+    """Returns the loss, and metrics if there are some; see `keras.Model.evaluate`. It rejects what `fit` rejects."""
     self._data.check(x, y, sample_weight)
     return super().evaluate(x, labels_for(x, y, sample_weight), batch_size, verbose, sample_weight, **kwargs)
 

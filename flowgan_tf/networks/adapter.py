@@ -19,7 +19,7 @@ if (_backend := keras.backend.backend()) != 'tensorflow':
 
 
 class HiddenFromKeras(tf.Module):
-  """Base of modules whose variables a Keras layer does not see: they refuse to become a layer's attribute.
+  """Base of modules whose variables a Keras layer does not see: they must not become its attributes.
 
   A Keras 3 layer trains and saves only `keras.Variable`s. It would accept a `tf.Module` as an attribute, and neither
   train it nor save it, without an error.
@@ -161,7 +161,7 @@ class KerasModule(HiddenFromKeras):
 
   def __reduce__(self) -> NoReturn:
     # By default the variables would be stored twice, once for the module and once for the layer.
-    refuse_to_pickle(self)
+    reject_pickling(self)
 
   @property
   def layer(self) -> keras.Layer:
@@ -258,7 +258,7 @@ class KerasModule(HiddenFromKeras):
     return y
 
 
-def refuse_to_pickle(module: tf.Module) -> NoReturn:
+def reject_pickling(module: tf.Module) -> NoReturn:
   """Raises a TypeError that says that a module cannot be pickled, and what to do instead."""
   raise TypeError(
     f'{module.name!r} cannot be pickled: networks of Keras and priors of TFP would not come back whole. Use '

@@ -137,7 +137,7 @@ class Term(abc.ABC):
 def own_numbers(
   term: Term, method: str, found: Mapping[str, Any], shape: tf.TensorShape, others: Collection[str]
 ) -> dict[str, tf.Tensor]:
-  """Returns what a method of a term has found, as floats by name; refuses other shapes and the names of others."""
+  """Returns what a method of a term has found, as floats by name; rejects other shapes and the names of others."""
   if taken := sorted(found.keys() & set(others)):
     said = f'`terms` must give their numbers names that nothing else has. Got: {", ".join(taken)} of'
     raise UsageError(f'{said} {type(term).__name__}.', 'terms')

@@ -57,7 +57,7 @@ def run_program(module: types.ModuleType) -> None:
   out. SIGINT, SIGTERM and SIGHUP end the process at once, except in a step of a training; see `base.signals`.
 
   The module's `main` takes the positional arguments, and returns an exit status or None. It checks what it can before
-  it calls `load_tensorflow`, so that --help and refusals take no time.
+  it calls `load_tensorflow`, so that --help and error messages take no time.
   """
   # Python would raise a KeyboardInterrupt, which waits until XLA has compiled. Background jobs ignore SIGINT.
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -186,7 +186,7 @@ def program() -> str:
 
 
 def require_path(flag: str) -> None:
-  """Makes a flag a path, in which ~ is the home, and lets it refuse an empty text, a long one, and pretrained flows."""
+  """Makes a flag a path, in which ~ is the home, and lets it reject an empty text, a long one, and pretrained flows."""
 
   def suits(value):
     return value is None or (value and is_path(value) and not value.startswith(PREFIX))
@@ -261,8 +261,8 @@ def warn_of_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> None:
     progress.write(f'{said} for bfloat16: {path} lists no bf16.')
 
 
-def refuse_idle(names: Iterable[str], why: str) -> None:
-  """Refuses flags that have no effect, such as 'with --check'."""
+def reject_idle(names: Iterable[str], why: str) -> None:
+  """Rejects flags that have no effect, such as 'with --check'."""
   for name in names:
     if FLAGS[name].present:
       raise UsageError(f'`{name}` must be left out, as it has no effect {why}. Got: {FLAGS[name].value}.', name)

@@ -54,11 +54,11 @@ def main(arguments: list[str]) -> int:
   """Evaluates a run, prints a table, and saves the results in evaluation.json of the run; or checks the run."""
   workdir = command.run_argument(arguments)
   if mode := '--check' if FLAGS.check else '--images' if FLAGS.images else '':
-    command.refuse_idle(_OF_EVALUATION, f'with {mode}')
+    command.reject_idle(_OF_EVALUATION, f'with {mode}')
   if FLAGS.images or not FLAGS.check:
-    command.refuse_idle(['check_images'], 'with --images' if FLAGS.images else 'without --check')
+    command.reject_idle(['check_images'], 'with --images' if FLAGS.images else 'without --check')
   if FLAGS.samples == 0:
-    command.refuse_idle(('scorer', 'inception_weights'), 'with --samples=0')
+    command.reject_idle(('scorer', 'inception_weights'), 'with --samples=0')
   command.load_tensorflow()
   if mode:
     return _look_at_images(workdir, mode.removeprefix('--'), arguments[0])

@@ -146,7 +146,7 @@ def configurations(
   """Returns the configurations that the flags describe, after checking them without TensorFlow.
 
   Without --config, the settings of the run in `workdir` are what the flags change. They must not change a run that has
-  a checkpoint. One without a checkpoint, which may have been refused, begins again with its own settings, or without
+  a checkpoint. One without a checkpoint, which may have been rejected, begins again with its own settings, or without
   them if the flags name settings that could not change in a run with a checkpoint.
 
   A lambda without an objective turns a configuration for maximum likelihood into a hybrid. Each variant holds the
@@ -160,7 +160,7 @@ def configurations(
   base, seen = _base(workdir, begun)
   given = _given(base)
   configs = [_merge(base, {**given, **variant}, saved) for variant in variants]
-  _refuse(given, variants, configs)
+  _reject(given, variants, configs)
   if workdir:
     _check_workdir(workdir, configs[0], saved)
   if (weights := configs[0].inception_weights) and not os.path.isfile(weights):  # Check this before making a folder.
@@ -214,10 +214,10 @@ def _merge(
   return config
 
 
-def _refuse(
+def _reject(
   given: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], configs: Sequence[config_dict.ConfigDict]
 ) -> None:
-  """Refuses given settings that the program itself sets, or that have an effect in no configuration."""
+  """Rejects given settings that the program itself sets, or that have an effect in no configuration."""
   for name, value in given.items():
     if any(name in variant for variant in variants):
       raise UsageError(f'`{name}` must be left out, because {command.program()} sets it. Got: {value}.', name)
@@ -244,7 +244,7 @@ def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None
 
 
 def _check_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict, saved: Description | None) -> None:
-  """Refuses a folder where another training runs, or this one cannot go on, before TensorFlow is loaded."""
+  """Rejects a folder where another training runs, or this one cannot go on, before TensorFlow is loaded."""
   if config.strategy != 'multi_worker':
     if workdir.is_dir():
       with exclusive(workdir):
@@ -332,7 +332,7 @@ def _read_analyses(users: Mapping[str, Sequence[Analysis]], what: Sequence[str])
     settings[name] = dataclasses.asdict(analysis.Settings(**values))
   chosen = {known[name].name for name in what}
   idle_flags = (flag for flag, sharing in users.items() if chosen.isdisjoint(analysis.name for analysis in sharing))
-  command.refuse_idle(idle_flags, f'with --what={",".join(what)}')
+  command.reject_idle(idle_flags, f'with --what={",".join(what)}')
   return settings
 
 

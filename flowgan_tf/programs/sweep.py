@@ -5,7 +5,7 @@
 
 A lambda of 0 means adversarial training, inf means maximum likelihood. All flags of `train` except --objective,
 --lambda, --seed and --evaluate can be set, and apply to all runs. The default of --workdir, which holds all runs, is
-runs/DATASET-sweep[-CONDITION]. --strategy=multi_worker is refused.
+runs/DATASET-sweep[-CONDITION]. --strategy=multi_worker is rejected.
 """
 
 import itertools
@@ -148,7 +148,7 @@ def _check(runs, analyses):
     if needy := [what for what in analyses if ANALYSES[what].needs_density]:
       raise UsageError(f'--what must not contain {needy[0]}, which needs a likelihood. Got: {config.generator}.')
   for what in analyses:
-    if why := ANALYSES[what].refuses(dataset.condition_kind):
+    if why := ANALYSES[what].rejects(dataset.condition_kind):
       raise UsageError(f'--what must not contain {what} with condition {dataset.condition_kind}: {why}.')
   if any(objective.uses_critic for objective in objectives):
     fg.runs.run.make_critic(config, dataset.image_shape, condition_shape=dataset.condition.network_shape)

@@ -63,7 +63,7 @@ def start(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
   XLA, replicas and the products of some generators need all cores instead.
   """
   if why := _unscored(config):
-    command.refuse_idle(['samples'], f'with {why}')
+    command.reject_idle(['samples'], f'with {why}')
   options.check_sources(config, workdir)
   command.load_tensorflow()
   if config.precision == 'mixed_bfloat16':

@@ -52,7 +52,7 @@ def missing(runs: Sequence[Summary], what: Sequence[Analysis]) -> list[str]:
     return [shell(['bin/evaluate', run.path]) for run in runs]
   suited: dict[tuple[str, ...], list[Analysis]] = {}
   for analysis in what:
-    suited.setdefault(tuple(run.path for run in runs if not analysis.refuses(run.condition)), []).append(analysis)
+    suited.setdefault(tuple(run.path for run in runs if not analysis.rejects(run.condition)), []).append(analysis)
   suited.pop((), None)
   return [
     shell(

@@ -1,7 +1,7 @@
 """The configuration of a training: the settings of all parts together, their checks, and what they say of a run.
 
 Each setting is declared by its owner: see `flowgan_tf.base.settings`. Neither this module nor the config files import
-TensorFlow, so that a program refuses a wrong flag within a second.
+TensorFlow, so that a program rejects a wrong flag within a second.
 """
 
 from __future__ import annotations

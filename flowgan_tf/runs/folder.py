@@ -166,7 +166,7 @@ def open_workdir(
   init: dict | None = None,
   command: Sequence[str] = (),
 ) -> pathlib.Path:
-  """Makes the folder of a run, or refuses one that holds something else or a run with another configuration or data.
+  """Makes the folder of a run, or rejects one that holds something else or a run with another configuration or data.
 
   A run that has no checkpoint yet, such as one that failed at its start, may change its configuration. One that has
   lost its checkpoints may not start again. `init` says where a new training starts, as in `Description`; a run that
@@ -213,7 +213,7 @@ def _facts(dataset: data.Dataset) -> dict:
 
 
 def check_can_go_on(workdir: pathlib.Path, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
-  """Refuses a configuration or data with which the run in a folder cannot go on, if a run has begun there."""
+  """Rejects a configuration or data with which the run in a folder cannot go on, if a run has begun there."""
   old = read_description(workdir)
   if old is None or not available(workdir):
     return
@@ -251,7 +251,7 @@ def check_trains_on(workdir: pathlib.Path) -> None:
 def check_same_training(
   workdir: str | os.PathLike, config: config_dict.ConfigDict, old: config_dict.ConfigDict
 ) -> None:
-  """Refuses a configuration with which the run in a folder, which has the configuration `old`, cannot go on."""
+  """Rejects a configuration with which the run in a folder, which has the configuration `old`, cannot go on."""
   changes = training_changes(config, old)
   moving = any(kind.moves(config) for kind in kinds_of(config))
   optimizers = [name for name in ('optimizer', 'critic_optimizer') if not idle(name, config)]

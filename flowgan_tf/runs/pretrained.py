@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 
 from flowgan_tf.base.errors import UsageError, did_you_mean
-from flowgan_tf.base.files import check_inside, refusal_named
+from flowgan_tf.base.files import check_inside, error_named
 
 #: SHA-256 of the file of each flow, `flowgan_tf/pretrained/NAME.zip`.
 PRETRAINED = {
@@ -49,7 +49,7 @@ def _locate(workdir: str | os.PathLike) -> pathlib.Path:
   folder = pathlib.Path('runs', f'pretrained-{name}')
   content = _read(name)
   if not folder.exists():
-    with refusal_named(folder):
+    with error_named(folder):
       folder.parent.mkdir(exist_ok=True)
       with tempfile.TemporaryDirectory(dir=folder.parent) as new:
         content.extractall(pathlib.Path(new, 'run'))

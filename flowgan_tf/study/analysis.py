@@ -211,7 +211,7 @@ class Analysis(abc.ABC):
       UsageError: If the run cannot be analysed, for instance because its samples are not finite.
     """
 
-  def refuses(self, condition: str) -> str:
+  def rejects(self, condition: str) -> str:
     """Says why it cannot measure generators that are given this, the setting `condition`; '' if it can."""
     return '' if kind_of(condition).has_marginal else self.needs_marginal
 

@@ -128,7 +128,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   chosen = dataclasses.asdict(values)
   if analysis.needs_density and not run.generator.has_density:
     raise UsageError(f'{run.workdir}: {what} needs a likelihood, which generator {run.config.generator} does not have')
-  if why := analysis.refuses(given := subject.dataset.condition_kind):
+  if why := analysis.rejects(given := subject.dataset.condition_kind):
     raise UsageError(f'{run.workdir}: {what} cannot measure a run with condition {given}: {why}')
   folder = run.workdir / 'analysis'
   make_writable(folder if folder.exists() else run.workdir)  # Check first, but leave no folder if the work fails.

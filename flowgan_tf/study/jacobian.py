@@ -78,7 +78,7 @@ def jacobian_matrix(
     noise,
     unconnected_gradients=tf.UnconnectedGradients.ZERO,
     parallel_iterations=block_size,
-    experimental_use_pfor=block_size > 1,  # pfor refuses blocks of 1.
+    experimental_use_pfor=block_size > 1,  # pfor rejects blocks of 1.
   )
   return tf.reshape(rows, (-1, size))
 

@@ -110,7 +110,7 @@ class Outliers(Analysis):
     alarms = _alarms(found, settings.false_alarms, numbers)
     return {'levels': subject.dataset.levels, 'sets': numbers, 'alarms': alarms}, log_probs
 
-  def refuses(self, condition: str) -> str:
+  def rejects(self, condition: str) -> str:
     return 'images of other sets come without vectors' if condition == 'vector' else ''
 
   def check(self, settings: OutliersSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:

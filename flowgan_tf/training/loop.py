@@ -174,7 +174,7 @@ class _Loop:
     self._opened, self._spent = time.perf_counter(), collections.Counter()  # In seconds, of this process alone.
 
   def _resume(self):
-    """Restores the latest checkpoint; returns whether there is one, and refuses a run that has only others."""
+    """Restores the latest checkpoint; returns whether there is one, and rejects a run that has only others."""
     folder, steps, restored = self._folder, self._config.steps, self._restore()
     if restored:
       step = int(self._state.step)

@@ -327,7 +327,7 @@ class TrainStep:
     def apply(gradients):
       optimizer.apply(gradients, variables)
 
-    # On several replicas, Keras' optimizers exchange their counter, which TensorFlow refuses in a separate function.
+    # On several replicas, Keras' optimizers exchange their counter, which TensorFlow rejects in a separate function.
     return self._compiled(apply) if self._alone else apply
 
   def _gradients(self, tape, loss, variables):

@@ -30,7 +30,7 @@ from flowgan_tf.base.files import (
 )
 
 
-def refused(path, why: str):
+def rejected(path, why: str):
   return pytest.raises(UsageError, match=rf'^{path}: cannot be written \({why}\)$')
 
 
@@ -40,7 +40,7 @@ def is_folder(descriptor):
 
 def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
   os.mkfifo(tmp_path / 'pipe')
-  with refused(tmp_path / 'pipe', 'it is a device or a pipe'):
+  with rejected(tmp_path / 'pipe', 'it is a device or a pipe'):
     write_atomically(tmp_path / 'pipe', 'x')
   assert (tmp_path / 'pipe').is_fifo()
   (tmp_path / 'link').symlink_to('file')
@@ -49,7 +49,7 @@ def test_a_device_is_not_replaced_and_a_link_stays_one(tmp_path):
     assert (tmp_path / 'file').read_bytes() == (content if isinstance(content, bytes) else content.encode())
   assert (tmp_path / 'link').is_symlink()
   (tmp_path / 'folder').mkdir()
-  with refused(tmp_path / 'folder', 'Is a directory'):
+  with rejected(tmp_path / 'folder', 'Is a directory'):
     write_atomically(tmp_path / 'folder', 'text')
   assert len(list(tmp_path.iterdir())) == 4
 
@@ -90,13 +90,13 @@ def test_a_folder_is_made_with_its_parents_and_left_as_it_was(tmp_path):
   assert folder.is_dir() and not list(folder.iterdir())
   (folder / 'file').write_text('kept')
   make_writable(folder)
-  with refused(folder / 'file' / 'folder', 'Not a directory'):
+  with rejected(folder / 'file' / 'folder', 'Not a directory'):
     make_writable(folder / 'file' / 'folder')
-  with refused(rf'{folder}/run\\xff', 'its name must be UTF-8'):  # TensorFlow could not write there.
+  with rejected(rf'{folder}/run\\xff', 'its name must be UTF-8'):  # TensorFlow could not write there.
     make_writable(folder / os.fsdecode(b'run\xff'))
   assert [path.name for path in folder.iterdir()] == ['file']
   if os.path.isdir('/proc/self'):  # Root may write to folders without permissions, but nobody here.
-    with refused('/proc/self', '.+'):
+    with rejected('/proc/self', '.+'):
       make_writable('/proc/self')
 
 
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_synchronised_is_passed_over_but_no_failing_disk
 
   monkeypatch.setattr(files.os, 'fsync', fsync)
   path = tmp_path / 'file'
-  with contextlib.nullcontext() if passed_over else refused(path, os.strerror(number)):
+  with contextlib.nullcontext() if passed_over else rejected(path, os.strerror(number)):
     write_atomically(path, 'text')
   assert path.exists() == folder  # A file is replaced only when it is on the disk.
 
@@ -259,7 +259,7 @@ def test_a_kill_between_the_two_files_leaves_the_old_pair(path, monkeypatch):
   write_record(path, RECORD | {'a': 0.3}, {'x': 3.0})
   assert read_record(path)[0]['a'] == 0.3 and len(files_of(path)) == 3
   assert 'record-notes.npz' in files_of(path)
-  with refused(path, 'File exists'):
+  with rejected(path, 'File exists'):
     write_record(path / 'record.json', RECORD)
 
 

@@ -118,7 +118,7 @@ def test_a_configuration_holds_the_settings_of_a_plug_in(module, monkeypatch):
   validate(config)
 
 
-def test_another_module_of_the_same_name_is_refused(module, tmp_path, monkeypatch):
+def test_another_module_of_the_same_name_is_rejected(module, tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(module)
   config = default_config(generator='my_parts:toy')
   (tmp_path / 'run').mkdir()
@@ -260,7 +260,7 @@ def test_couplings_of_one_name_are_found_when_the_generator_is_built(module, mon
     make_generator(default_config(generator='my_parts:twins'), (4,))
 
 
-def test_a_critic_with_two_outputs_is_refused(module, monkeypatch):
+def test_a_critic_with_two_outputs_is_rejected(module, monkeypatch):
   monkeypatch.syspath_prepend(module)
   (module / 'my_parts.py').write_text(WRONG)
   config = default_config(critic='my_parts:two_heads', objective='adversarial')

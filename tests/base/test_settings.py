@@ -75,13 +75,13 @@ def test_a_wrong_value_is_named(name, value, expected):
     (lambda: setting('red', 'A name.', 3), '`minimum` must be left out, like `maximum`, for a str. Got: 3'),
   ],
 )
-def test_a_wrong_declaration_is_refused(declare, expected):
+def test_a_wrong_declaration_is_rejected(declare, expected):
   with pytest.raises(UsageError, match=f'^{expected}'):
     dataclasses.make_dataclass('Wrong', [('few', int, declare())], bases=(Settings,), frozen=True, kw_only=True)
 
 
 def test_the_default_of_a_float_is_one():
-  """A flag for integers would refuse 0.5."""
+  """A flag for integers would reject 0.5."""
   with pytest.raises(UsageError, match=r'^`weight` must be a float such as 0\.0\. Got: 0\.'):
 
     class Wrong(Settings):
@@ -136,10 +136,10 @@ def test_keywords_are_settings_like_fields():
     ('few', True, '`few` must be an integer. Got: True.'),
   ],
 )
-def test_a_wrong_keyword_is_refused_in_the_words_of_a_field(name, value, said):
-  for refuse in (build, settings_of(build), Toy):
+def test_a_wrong_keyword_is_rejected_in_the_words_of_a_field(name, value, said):
+  for reject in (build, settings_of(build), Toy):
     with pytest.raises(UsageError) as caught:
-      refuse(*([(4, 4, 1)] if refuse is build else []), **{name: value})
+      reject(*([(4, 4, 1)] if reject is build else []), **{name: value})
     assert str(caught.value) == said
 
 
@@ -156,7 +156,7 @@ def test_the_help_of_a_builder_has_what_its_keywords_declare():
   assert [inspect.signature(build).parameters[name].annotation for name in ('few', 'colour')] == [int, str]
 
 
-def test_wrong_keywords_are_refused_when_they_are_settings():
+def test_wrong_keywords_are_rejected_when_they_are_settings():
   def out_of_range(*, few: Few = 7):
     pass
 

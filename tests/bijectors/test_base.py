@@ -125,7 +125,7 @@ def test_a_deep_copy_is_equal_and_trained_apart(name, tmp_path):
   np.testing.assert_array_equal(call(tf.identity(x)), expected)
 
 
-def test_pickle_is_right_or_refused():
+def test_pickle_is_right_or_rejected():
   for made in (chain(), flow_with_a_trained_prior(), fg.flows.dcgan((2, 2, 1), channels=(2,))):
     with pytest.raises(TypeError, match=r'cannot be pickled: networks of Keras.*FlowModel.*`copy\.deepcopy`'):
       pickle.dumps(made)
@@ -138,7 +138,7 @@ def test_pickle_is_right_or_refused():
     assert len(loaded.trainable_variables) == len(bijector.trainable_variables)
 
 
-def test_events_of_another_shape_are_refused():
+def test_events_of_another_shape_are_rejected():
   def trace(spec):
     tf.function(lambda x: check_event_shape(x, (2, 3), 'owner')).get_concrete_function(spec)
 
@@ -265,7 +265,7 @@ def test_a_network_of_keras_within_a_bijector_of_tfp_takes_a_condition_if_it_has
   assert chain.inverse(tf.ones((4, 1)), **bijector_kwargs(chain, training=True, condition=given)).shape == (4, 1)
 
 
-def test_what_tfp_would_ignore_silently_is_refused():
+def test_what_tfp_would_ignore_silently_is_rejected():
   pair = [coupling('same', (1, 1, 2))[0] for _ in range(2)]
   for chain in (tfb.Chain(pair), FactorOut(tfb.Invert(tfb.Chain(pair)), (1, 1, 4)), tfb.JointMap(pair)):
     with pytest.raises(ValueError, match=r'different names.*same.*same'):
@@ -280,7 +280,7 @@ def test_what_tfp_would_ignore_silently_is_refused():
 
 
 @pytest.mark.parametrize('name', ['x', 'name', 'event_ndims', 'dtype', 'b'])
-def test_names_of_arguments_are_refused(name):
+def test_names_of_arguments_are_rejected(name):
   parts = [AffineCoupling(keras.layers.Dense(4), masks.even_odd(4), name=own) for own in ('first', name)]
   with pytest.raises(fg.UsageError, match=f"`bijector` must have parts with other names.*Got: '{name}'"):
     bijector_kwargs(tfb.Chain(parts), training=True)

@@ -70,7 +70,7 @@ def test_a_variance_beyond_the_range_of_float16():
   np.testing.assert_allclose(bijector.forward(bijector.inverse(tf.constant(y)) * 1), y, rtol=5e-3, atol=0.5)
 
 
-def test_arguments_out_of_range_are_refused():
+def test_arguments_out_of_range_are_rejected():
   for name, value in (('epsilon', -1e-9), ('momentum', -0.1), ('momentum', 1.0)):
     with pytest.raises(ValueError, match=rf'`{name}` must be a number .*Got: '):
       BatchNormalization((4,), **{name: value})

@@ -34,7 +34,7 @@ def test_additive_by_hand():
   assert coupling.forward_log_det_jacobian(tf.constant(x), event_ndims=1) == 0.0
 
 
-def test_integers_are_refused():
+def test_integers_are_rejected():
   """A shift would be rounded."""
   coupling = AdditiveCoupling(Affine([1.0, -2.0]), masks.even_odd(4))
   for call in (coupling.forward, coupling.inverse):
@@ -79,7 +79,7 @@ def test_the_result_has_the_dtype_of_the_input():
     (functools.partial(Coupling, inner=tfb.Shift), 'outputs', 0),
   ],
 )
-def test_arguments_out_of_range_are_refused(kind, name, value):
+def test_arguments_out_of_range_are_rejected(kind, name, value):
   with pytest.raises(ValueError, match=rf'^`{name}` must .*Got: '):
     kind(keras.layers.Dense(6), masks.even_odd(6), **{name: value})
 
@@ -135,7 +135,7 @@ def test_a_graph_may_know_less_of_the_shape_than_a_layer_norm_needs(shape):
   np.testing.assert_allclose(graph(x), coupling.forward(tf.identity(x)), rtol=1e-5, atol=1e-6)
 
 
-def test_an_inner_bijector_of_another_shape_is_refused():
+def test_an_inner_bijector_of_another_shape_is_rejected():
   def wrong(params):
     return tfb.Shift(tf.stack(tf.split(params, 2, axis=-1), axis=-2))
 
@@ -155,7 +155,7 @@ class Given(tf.Module):
     return self.weight * condition + 0.0 * x
 
 
-def test_a_condition_that_is_missing_or_too_much_is_refused():
+def test_a_condition_that_is_missing_or_too_much_is_rejected():
   mask, x, c = masks.even_odd(4), tf.ones((3, 4)), tf.ones((3, 2))
   plain, own = AdditiveCoupling(keras.layers.Dense(2), mask), AdditiveCoupling(Given(), mask)
   np.testing.assert_array_equal(own.forward(x, condition=c), [[1, 3, 1, 3]] * 3)

@@ -278,7 +278,7 @@ def test_conditions_are_broadcast_and_must_fit():
     HistogramLogit((2,), 4, condition_shape=(3,))
 
 
-def test_arguments_out_of_range_are_refused():
+def test_arguments_out_of_range_are_rejected():
   for wrong in ({'bins': 1}, {'bins': 2.5}, {'alpha': 0.0}, {'alpha': 0.2}):
     with pytest.raises(ValueError, match=rf'`{next(iter(wrong))}`.*Got: '):
       HistogramLogit((2,), **wrong)

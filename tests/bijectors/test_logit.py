@@ -119,7 +119,7 @@ def test_outside_the_support_there_is_no_density_and_no_nan(alpha, dtype, mode):
   assert gradients[0][5] == pytest.approx(4 * (1 - 2 * alpha), rel=1e-6)
 
 
-def test_integers_and_an_alpha_out_of_range_are_refused():
+def test_integers_and_an_alpha_out_of_range_are_rejected():
   with pytest.raises(ValueError, match=r"^`dtype` must be a floating-point type\. Got: 'uint8'\.$"):
     AlphaLogit().forward(tf.zeros(2, tf.uint8))
   for alpha in (-1e-9, 0.4999999, float('nan'), tf.Variable(0.05)):

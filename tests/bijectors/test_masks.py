@@ -58,7 +58,7 @@ def test_split_and_merge_are_inverse_and_the_parts_a_partition(data):
   assert np.all(restricted[..., ones == 0] >= 1)
 
 
-def test_masks_that_would_keep_or_change_nothing_are_refused():
+def test_masks_that_would_keep_or_change_nothing_are_rejected():
   for build in (
     lambda: masks.even_odd(1),
     lambda: masks.channel((4, 4, 1)),

@@ -64,7 +64,7 @@ def test_unknown_dimensions_pass_through_the_static_shapes():
     np.testing.assert_array_equal(back(there(x)), x)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_rejected():
   for call, message in (
     (lambda: Squeeze().forward(tf.zeros((2, 3, 4, 1))), r'even height and width.*Got: '),
     (lambda: Squeeze().forward(tf.zeros((2, 4, 3, 1))), r'even height and width.*Got: '),

@@ -19,7 +19,7 @@ def test_against_the_formula():
   np.testing.assert_allclose(bijector.forward_log_det_jacobian(tf.constant(x)), s.sum(), rtol=1e-12)
 
 
-def test_the_computation_follows_the_input_and_a_bound_out_of_range_is_refused():
+def test_the_computation_follows_the_input_and_a_bound_out_of_range_is_rejected():
   assert DiagonalScaling((3,)).forward(tf.zeros((2, 3), tf.float64)).dtype == tf.float64
   for bound in (0.0, 1e39):
     with pytest.raises(ValueError, match=r'`log_scale_bound`.*Got: '):

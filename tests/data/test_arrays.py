@@ -49,7 +49,7 @@ def member(array: np.ndarray, **claims) -> bytes:
   return file.getvalue() + array.tobytes()
 
 
-def test_other_arrays_and_damaged_files_are_refused(path):
+def test_other_arrays_and_damaged_files_are_rejected(path):
   whole, unreadable = path.read_bytes(), r'not a readable \.npy file \(ValueError\)'
   for content, message in (
     (member(np.zeros((2, 3, 4, 4), np.uint8)), r'expected uint8 .*, got uint8 \[2, 3, 4, 4\]'),
@@ -245,7 +245,7 @@ def test_npz_as_keras_lays_it_out(tmp_path):
     ({'images': np.zeros((1001, 32, 32), np.uint8)}, r'its arrays must fit into the 0\.0 GB of memory'),
   ],
 )
-def test_other_npz_contents_are_refused(tmp_path, monkeypatch, contents, message):
+def test_other_npz_contents_are_rejected(tmp_path, monkeypatch, contents, message):
   monkeypatch.setattr('os.sysconf', lambda name: 1000)
   np.savez_compressed(tmp_path / 'data.npz', **contents)
   raises(tmp_path / 'data.npz', rf'data\.npz: .*{message}')

@@ -1,4 +1,4 @@
-"""Conditions against NumPy, what is refused, and how they come with the batches of a training."""
+"""Conditions against NumPy, what is rejected, and how they come with the batches of a training."""
 
 import dataclasses
 
@@ -109,7 +109,7 @@ def test_without_conditions_nothing_is_given():
     ('vector', dataset(), r"something other than 'vector': toy has no array of conditions\."),
   ],
 )
-def test_conditions_that_the_data_do_not_have_are_refused(kind, data, said):
+def test_conditions_that_the_data_do_not_have_are_rejected(kind, data, said):
   with pytest.raises(UsageError, match=said) as error:
     make_condition(kind, data)
   assert error.value.argument == 'condition' and '\n' not in str(error.value)

@@ -96,7 +96,7 @@ def test_paths_and_names(tmp_path, monkeypatch):
     load('mnits')
 
 
-def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
+def test_paths_that_are_not_utf8_are_rejected(tmp_path, monkeypatch):
   folder = tmp_path / 'b\udcff'  # The byte FF, as Python writes it.
   folder.mkdir()
   write_images(folder / 'images.npz')

@@ -115,7 +115,7 @@ def test_a_folder_can_be_written_into_files(tmp_path, monkeypatch, classes):
   assert os.listdir(tmp_path / 'new') == ['photos']
 
 
-def refused(path, image: Image.Image, message: str, **options) -> None:
+def rejected(path, image: Image.Image, message: str, **options) -> None:
   image.save(path, **options)
   raises(path.parent, rf'{path.name}: expected an 8-bit grey or RGB image, PNG, JPEG or BMP, got {message}$')
   path.unlink()
@@ -130,17 +130,17 @@ def test_an_opaque_alpha_channel_loses_nothing(tmp_path, mode, plain):
   np.testing.assert_array_equal(found, [pixels])
   pixel = image.getpixel((4, 2))
   image.putpixel((4, 2), (*pixel[:-1], 254))
-  refused(tmp_path / '0.png', image, 'transparency')
+  rejected(tmp_path / '0.png', image, 'transparency')
 
 
-def test_pixel_formats_that_would_lose_something_are_refused(tmp_path):
-  refused(tmp_path / '0.png', Image.new('RGBA', (5, 3)), 'transparency')
-  refused(tmp_path / '0.png', Image.new('P', (5, 3)), 'transparency', transparency=b'\0\xff')
-  refused(tmp_path / '0.jpg', Image.new('CMYK', (5, 3)), 'mode CMYK')
-  refused(tmp_path / '0.png', Image.fromarray(np.zeros((3, 5), np.uint16)), '16 bits per channel')
+def test_pixel_formats_that_would_lose_something_are_rejected(tmp_path):
+  rejected(tmp_path / '0.png', Image.new('RGBA', (5, 3)), 'transparency')
+  rejected(tmp_path / '0.png', Image.new('P', (5, 3)), 'transparency', transparency=b'\0\xff')
+  rejected(tmp_path / '0.jpg', Image.new('CMYK', (5, 3)), 'mode CMYK')
+  rejected(tmp_path / '0.png', Image.fromarray(np.zeros((3, 5), np.uint16)), '16 bits per channel')
   frames = {'save_all': True, 'append_images': [Image.new('RGB', (5, 3), 'red')]}
-  refused(tmp_path / '0.png', Image.new('RGB', (5, 3)), 'an animation of 2 frames', **frames)
-  refused(tmp_path / '0.png', Image.new('RGB', (5, 3)), 'format TIFF', format='TIFF')
+  rejected(tmp_path / '0.png', Image.new('RGB', (5, 3)), 'an animation of 2 frames', **frames)
+  rejected(tmp_path / '0.png', Image.new('RGB', (5, 3)), 'format TIFF', format='TIFF')
   # Of 16 bits per colour, which Pillow cannot write, it would keep the upper 8.
   rows = b''.join(b'\0' + row.tobytes() for row in np.arange(18, dtype='>u2').reshape(2, 9))
   chunks = {b'IHDR': struct.pack('>2L5B', 3, 2, 16, 2, 0, 0, 0), b'IDAT': zlib.compress(rows), b'IEND': b''}
@@ -244,7 +244,7 @@ def test_own_images_get_the_shape_and_the_levels_of_others(tmp_path):
   assert read_images(str(tmp_path / 'a.png'), (2, 2, 1), 256, image_size=2)[1].shape == (1, 2, 2, 1)
 
 
-def test_own_images_that_do_not_suit_are_refused(tmp_path):
+def test_own_images_that_do_not_suit_are_rejected(tmp_path):
   red = np.zeros((3, 5, 3), np.uint8)
   red[1, 1, 0] = 255
   save(tmp_path / 'red.png', red)

@@ -191,7 +191,7 @@ def test_workers_share_the_batch_of_a_single_one(stored, monkeypatch, in_file, n
   assert read == ({12 // num_shards} if in_file else set())  # A worker reads its own share alone.
 
 
-def test_impossible_shares_starts_and_shifts_are_refused():
+def test_impossible_shares_starts_and_shifts_are_rejected():
   of_six = {'num_shards': 4}, {'shard': 2, 'num_shards': 2}, {'start': -1}, {'shift': -1}
   for n, wrong in (*((6, wrong) for wrong in of_six), (0, {})):
     with pytest.raises(ValueError, match='`num_shards` must divide `batch_size`'):

@@ -28,15 +28,15 @@ LENGTHS = {'train': 40, 'validation': 7, 'test': 9}
 SHAPE = (4, 5, 3)
 
 
-def refuse(*args, **kwargs):
+def reject(*args, **kwargs):
   raise AssertionError(f'the network was used: {args}')
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
   connect = socket.socket.connect
-  monkeypatch.setattr(socket.socket, 'connect', lambda s, to: (connect if to[0] == '127.0.0.1' else refuse)(s, to))
-  monkeypatch.setattr(tfds, 'host_answers', refuse)
+  monkeypatch.setattr(socket.socket, 'connect', lambda s, to: (connect if to[0] == '127.0.0.1' else reject)(s, to))
+  monkeypatch.setattr(tfds, 'host_answers', reject)
   monkeypatch.setenv('NO_PROXY', '*')
 
 
@@ -153,7 +153,7 @@ def test_decoded_images_are_kept(tmp_path, monkeypatch, label):
   assert facts(cache) == expected
   [file] = cache.iterdir()
   with monkeypatch.context() as patch:
-    patch.setattr(tfds, '_read', refuse)
+    patch.setattr(tfds, '_read', reject)
     assert facts(cache) == expected
     os.utime(next(records.glob('*.tfrecord*')), (0, 0))  # The source may have changed.
     with pytest.raises(UsageError, match='damaged data set'):
@@ -219,7 +219,7 @@ def test_array_records_and_images_without_labels(prepared, tmp_path, caplog):
   np.testing.assert_array_equal(joined(dataset)[0][:, 0, 0, 0], np.arange(56))
 
 
-def test_images_of_several_shapes_are_refused_or_resized(tmp_path, caplog):
+def test_images_of_several_shapes_are_rejected_or_resized(tmp_path, caplog):
   prepare(tmp_path, shape=(None, None, 3), sizes=[(8, 8), (8, 10)])
   raises(
     tmp_path,

@@ -60,14 +60,14 @@ def start_workers(function, arguments):
     '[' * 200_000,
   ],
 )
-def test_what_describes_no_cluster_is_refused(monkeypatch, text):
+def test_what_describes_no_cluster_is_rejected(monkeypatch, text):
   monkeypatch.setenv('TF_CONFIG', text)
   with pytest.raises(UsageError, match='needs the environment variable TF_CONFIG'):
     make_replicas('multi_worker')
 
 
 @pytest.mark.parametrize('name', ['mirrored:', 'mirrored:0', 'Mirrored', 'multi_worker:2', ' '])
-def test_unknown_strategies_are_refused(name):
+def test_unknown_strategies_are_rejected(name):
   with pytest.raises(UsageError, match='`strategy` must be'):
     check_strategy(name)
 
@@ -196,11 +196,11 @@ def test_a_worker_waits_until_all_listen(monkeypatch, made, caplog):
   assert caplog.messages[0] == f'Worker {own} waits for all of {own}, {other}.'
 
 
-def test_a_port_that_is_taken_is_refused(monkeypatch, made):
+def test_a_port_that_is_taken_is_rejected(monkeypatch, made):
   monkeypatch.setenv('TF_CONFIG', cluster()[0])
   own = json.loads(os.environ['TF_CONFIG'])['cluster']['worker'][0]
-  refused = pytest.raises(UsageError, match=f'cannot listen at {own} from TF_CONFIG')
-  with socket.create_server(('', int(own.split(':')[1]))), refused:
+  rejected = pytest.raises(UsageError, match=f'cannot listen at {own} from TF_CONFIG')
+  with socket.create_server(('', int(own.split(':')[1]))), rejected:
     make_replicas('multi_worker')
   assert not made
 

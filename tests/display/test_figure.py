@@ -46,7 +46,7 @@ def test_save(tmp_path):
 
 
 @pytest.mark.parametrize('change', [lambda data: data[:-40], lambda data: data[:60] + bytes(60)])
-def test_a_png_that_is_not_whole_is_refused(change):
+def test_a_png_that_is_not_whole_is_rejected(change):
   data = Figure.of_pixels(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8), 'a', 'b').data
   with pytest.raises(ValueError, match=r'^`data` must be the bytes of a PNG file\. Got: .*Error\)\.$'):
     Figure.of_png(change(data), 'a', 'b')

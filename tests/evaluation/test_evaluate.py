@@ -160,7 +160,7 @@ def obedient(kind, config):
   return Evaluator(Obedient(dataset.condition), dataset, config), dataset
 
 
-def test_data_that_give_something_else_than_the_generator_was_made_for_are_refused(flow, config):
+def test_data_that_give_something_else_than_the_generator_was_made_for_are_rejected(flow, config):
   labelled = dataclasses.replace(sorted_dataset(), condition_kind='label')
   for generator, dataset, got in (
     (flow, labelled, 'label'),
@@ -400,7 +400,7 @@ def test_scorer_and_weights_of_an_evaluation_win_over_those_of_the_run(workdir, 
   assert asked == [('classifier', '', False), ('inception', 'file.h5', True)]
 
 
-def test_arguments_out_of_range_are_refused(workdir):
+def test_arguments_out_of_range_are_rejected(workdir):
   for arguments, said in (
     ({'scorer': 'inception_v3'}, r"^`scorer` must be one of classifier, resnet, inception\. Got: 'inception_v3'\.$"),
     ({'inception_weights': 'file.h5'}, r"^`inception_weights` must go with `scorer` 'inception'\. Got: file\.h5\.$"),
@@ -431,7 +431,7 @@ def test_what_is_measured_again_replaces_what_was():
   assert merge_records(old, [new]) == [new | {'nll_float64': 1.5}]
 
 
-def test_a_damaged_file_is_refused_before_the_work(workdir, monkeypatch):
+def test_a_damaged_file_is_rejected_before_the_work(workdir, monkeypatch):
   path = workdir / 'evaluation.json'
   evaluate_run(workdir, ['latest'], 'test', 0)
   path.write_text(path.read_text().replace('"step": 4', '"step": 5'))

@@ -151,7 +151,7 @@ def test_rows_of_conditions_are_those_of_test_images(monkeypatch):
   np.testing.assert_allclose(found.originals, (splits[2].images[found.indices] + 0.5) / 17, rtol=1e-6)
 
 
-def test_conditions_that_a_run_does_not_have_are_refused(run, classes):
+def test_conditions_that_a_run_does_not_have_are_rejected(run, classes):
   vectors = conditional(condition_shape=(2,))
   run.workdir = 'runs/x'
   assert rows_of_run(run) == PLAIN and PLAIN.number == 1

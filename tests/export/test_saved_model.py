@@ -348,7 +348,7 @@ def test_a_path_that_tensorflow_takes_for_a_pattern_is_named(tmp_path, caplog):
     assert [message.partition(': ')[0] for message in ours] == [f'{tmp_path}/{name}'] * (not loads)
 
 
-def test_what_is_not_a_generator_is_refused(tmp_path):
+def test_what_is_not_a_generator_is_rejected(tmp_path):
   flow = flows.nice((2, 2, 1), classes=2, couplings=2, hidden_units=2, hidden_layers=1)
   for wrong in (flow.given(1), fg.keras.FlowModel(flow)):
     with pytest.raises(UsageError, match='`generator`'):

@@ -37,7 +37,7 @@ def test_names_that_end_alike_keep_the_order_in_which_they_were_made():
     assert found == {'net_0/norm_0/gain': 0.0, 'net_0/norm_1/gain': 1.0}
 
 
-def test_a_name_that_occurs_twice_is_refused():
+def test_a_name_that_occurs_twice_is_rejected():
   generator = types.SimpleNamespace(variables=[tf.Variable(float(i), name='scale') for i in range(2)])
   with pytest.raises(UsageError, match=r'^scale:0: two variables of the generator have this name'):
     named_weights(generator)

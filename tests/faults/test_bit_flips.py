@@ -1,4 +1,4 @@
-"""One flipped bit in a file of a run: refused, announced, mended, or the same is read. Never other results.
+"""One flipped bit in a file of a run: rejected, announced, repaired, or the same is read. Never other results.
 
 The readers are those of the programs. Which bit it is, a trial's number decides.
 """

@@ -1,4 +1,4 @@
-"""Flipped bits and cut-off files: damaged data are refused in one line, or else they are the same data."""
+"""Flipped bits and cut-off files: damaged data are rejected in one line, or else they are the same data."""
 
 import pathlib
 
@@ -49,7 +49,7 @@ def write_png(folder: pathlib.Path) -> list[pathlib.Path]:
   ('case', 'write'),
   [('an .npz file with a flipped bit or cut off', write_npz), ('a PNG file with a flipped bit or cut off', write_png)],
 )
-def test_damaged_data_are_refused_or_the_same(tmp_path, faults, case, write):
+def test_damaged_data_are_rejected_or_the_same(tmp_path, faults, case, write):
   rng, source = np.random.default_rng(2), lambda path: path.parent if path.suffix == '.png' else path
   files = {path: (path.read_bytes(), load(str(source(path))).fingerprint) for path in write(tmp_path)}
   for trial in faults.trials(case, long=5000, short=40):

@@ -1,7 +1,7 @@
 """Flags with random values: a program ends with a status that it promises, without a traceback, and soon.
 
-A refusal is one line on standard error. What is accepted stops where work would begin: the first step of a training, a
-measurement, a SavedModel.
+A rejection is one line on standard error. What is accepted stops where work would begin: the first step of a
+training, a measurement, a SavedModel.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ from flowgan_tf.study import ANALYSES
 from tests.programs.conftest import PROGRAMS, call, flag_names
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'nice'
-SECONDS = 5  # for a refusal, on a machine with nothing else to do
+SECONDS = 5  # for a rejection, on a machine with nothing else to do
 
 # A config file whose networks are so small that what is accepted is built at once.
 SMALL = """

@@ -1,4 +1,4 @@
-"""Files that somebody made to take memory or time: they are refused in one line, and cost no more than their size."""
+"""Files that somebody made to take memory or time: they are rejected in one line, and cost no more than their size."""
 
 import contextlib
 import copy
@@ -49,7 +49,7 @@ def little_memory(most: int = SMALL):
 
 
 @contextlib.contextmanager
-def refused(path, said: str = '.'):
+def rejected(path, said: str = '.'):
   with little_memory(), pytest.raises(UsageError, match=said) as caught:
     yield
   assert str(caught.value).startswith(str(path)) and '\n' not in str(caught.value) and len(str(caught.value)) < 700
@@ -105,19 +105,19 @@ def record(tmp_path):
 def test_arrays_of_a_record_are_not_larger_than_their_file(record, compression):
   write_zip(record[1], {'x.npy': npy((LARGE,), bytes(LARGE))}, COMPRESSIONS[compression])
   assert record[1].stat().st_size < LARGE / 500
-  with refused(record[0]):
+  with rejected(record[0]):
     read_record(record[0])
 
 
 @pytest.mark.parametrize('header', HEADERS)
 def test_the_header_of_an_array_is_not_believed(record, header):
   write_zip(record[1], {'x.npy': HEADERS[header]})
-  with refused(record[0]):
+  with rejected(record[0]):
     read_record(record[0])
 
 
 @pytest.mark.parametrize('names', ['{}.npy', 'x.npy'])
-def test_arrays_that_share_their_bytes_are_refused(tmp_path, names):
+def test_arrays_that_share_their_bytes_are_rejected(tmp_path, names):
   write_record(tmp_path / 'record.json', {}, {'x': np.zeros(2**19, np.uint8)})
   [arrays] = tmp_path.glob('*.npz')
   with zipfile.ZipFile(arrays, 'w') as archive:
@@ -125,7 +125,7 @@ def test_arrays_that_share_their_bytes_are_refused(tmp_path, names):
     for i in range(100):
       archive.filelist.append(copy.copy(archive.getinfo('x.npy')))
       archive.filelist[-1].filename = names.format(i)
-  with refused(tmp_path / 'record.json'):
+  with rejected(tmp_path / 'record.json'):
     read_record(tmp_path / 'record.json')
 
 
@@ -145,7 +145,7 @@ def test_a_table_of_contents_is_read_only_if_it_is_short(record):
   count = 2**25 // len(entry)
   end = struct.pack('<4s4H2LH', b'PK\5\6', 0, 0, 1, 1, count * len(entry), 4, 0)
   record[1].write_bytes(b'PK\3\4' + count * entry + end)
-  with refused(record[0]):
+  with rejected(record[0]):
     read_record(record[0])
 
 
@@ -156,14 +156,14 @@ def test_a_number_of_a_record_is_finite(record, number):
   with contextlib.suppress(ValueError):
     content = f'{{"a": {number}, "sha256": "{digest(json.loads(content))}"}}'
   record[0].write_text(content)
-  with refused(record[0]):
+  with rejected(record[0]):
     read_record(record[0])
 
 
 def test_a_large_record_is_not_read(record):
   record[0].write_bytes(b'{"a": 1}')
   os.truncate(record[0], LARGEST_FILE + 1)
-  with refused(record[0]):
+  with rejected(record[0]):
     read_record(record[0])
 
 
@@ -186,13 +186,13 @@ def open_data(path) -> None:
 def test_only_what_numpy_writes_is_decompressed(npz, compression):
   images = npy((100, 2, 2), bytes(400)) + bytes(LARGE)
   write_zip(npz, {'images.npy': images, 'labels.npy': images}, COMPRESSIONS[compression])
-  with refused(npz):
+  with rejected(npz):
     open_data(npz)
 
 
 def test_nothing_is_decompressed_for_which_memory_is_too_small(npz):
   np.savez_compressed(npz, images=np.zeros((LARGE // 100, 10, 10), np.uint8), labels=np.zeros(LARGE // 8, int))
-  with mock.patch('os.sysconf', return_value=1000), refused(npz):
+  with mock.patch('os.sysconf', return_value=1000), rejected(npz):
     open_data(npz)
 
 
@@ -215,13 +215,13 @@ def test_the_header_of_images_is_not_believed(tmp_path, npz, header):
   for array in ('train', 'train_labels', 'class_names'):
     whole = (folder / 'train.npy').read_bytes()
     (folder / f'{array}.npy').write_bytes(HEADERS[header])
-    with refused(folder):
+    with rejected(folder):
       open_data(folder)
     (folder / f'{array}.npy').unlink()
     (folder / 'train.npy').write_bytes(whole)
   for name in ('images', 'labels'):
     write_zip(npz, {'images.npy': npy((4, 2, 2), bytes(16))} | {f'{name}.npy': HEADERS[header]})
-    with refused(npz):
+    with rejected(npz):
       open_data(npz)
 
 
@@ -230,7 +230,7 @@ def test_labels_that_memory_cannot_hold_are_not_read(tmp_path):
     (tmp_path / f'{part}.npy').write_bytes(npy((4, 2, 2, 1), bytes(16)))
   (tmp_path / 'train_labels.npy').write_bytes(npy((LARGE,)))
   os.truncate(tmp_path / 'train_labels.npy', LARGE + len(npy((LARGE,))))
-  with mock.patch('os.sysconf', return_value=1000), refused(tmp_path):
+  with mock.patch('os.sysconf', return_value=1000), rejected(tmp_path):
     open_data(tmp_path)
 
 
@@ -266,7 +266,7 @@ def test_memory_is_counted_before_an_image_is_decoded(tmp_path):
     Image.new('L', (1000, 1000)).save(tmp_path / f'{i}.png')
   decoded = mock.patch('PIL.ImageFile.ImageFile.load', side_effect=AssertionError)
   for image_size in (0, 8):
-    with mock.patch('os.sysconf', return_value=2000), decoded, refused(tmp_path, 'of memory'):
+    with mock.patch('os.sysconf', return_value=2000), decoded, rejected(tmp_path, 'of memory'):
       load(str(tmp_path), image_size=image_size)
 
 
@@ -282,10 +282,10 @@ def png(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize('side', [10_000, 40_000, 2**31 - 1])
 def test_large_images_give_no_warning_of_pillow(tmp_path, side):
-  """It warns of more than 89 megapixels, and refuses more than 178."""
+  """It warns of more than 89 megapixels, and rejects more than 178."""
   for i in range(3):
     (tmp_path / f'{i}.png').write_bytes(png(side, side))
-  with refused(tmp_path):
+  with rejected(tmp_path):
     open_data(tmp_path)
 
 
@@ -345,5 +345,5 @@ def test_odd_lines_of_a_log_are_damaged_lines(run, caplog):
 
 def test_a_log_that_memory_cannot_hold_is_not_read(run):
   os.truncate(run / 'metrics.jsonl', LARGE)
-  with mock.patch('os.sysconf', return_value=4000), refused(run / 'metrics.jsonl'):
+  with mock.patch('os.sysconf', return_value=4000), rejected(run / 'metrics.jsonl'):
     read_metrics(run)

@@ -70,7 +70,7 @@ def run(honest, tmp_path, monkeypatch):
   sys.modules.pop('evil_parts', None)
 
 
-def is_refused(door: str, run: pathlib.Path) -> str:
+def is_rejected(door: str, run: pathlib.Path) -> str:
   """Returns the line with which a door ends; an empty text if it does its work."""
   if door == 'load_run':
     try:
@@ -96,7 +96,7 @@ def test_nothing_that_a_record_names_is_imported(run, name, folder):
   edit_record(run / 'config.json', forge)
   before = sys.path[:]
   for door in DOORS:
-    line = is_refused(door, run)
+    line = is_rejected(door, run)
     if door == 'report':
       assert not line
     else:
@@ -107,7 +107,7 @@ def test_nothing_that_a_record_names_is_imported(run, name, folder):
 def test_no_door_of_a_run_searches_the_working_directory(run):
   before = sys.path[:]
   for door in DOORS:
-    assert is_refused(door, run) == '' and sys.path == before, door
+    assert is_rejected(door, run) == '' and sys.path == before, door
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_matplotlib_obeys_no_file_of_the_working_directory(run):
 def test_a_report_imports_no_analysis(run):
   written = {'what': 'evil', 'plugin': 'evil_parts:part', 'folder': str(run.parent), 'checkpoint': 'latest', 'step': 6}
   write_record(run / 'analysis' / 'evil.json', written | {'settings': {}, 'seconds': 0.1, 'mean': 0.25})
-  assert is_refused('report', run) == ''
+  assert is_rejected('report', run) == ''
   assert 'evil_parts' not in sys.modules and not (run.parent / 'ran').exists()
   assert 'Numbers of evil_parts:part' in (run / 'report.html').read_text()
 
@@ -139,13 +139,15 @@ def test_no_place_of_a_record_is_read_or_made(run, tmp_path, monkeypatch):
   monkeypatch.setattr('flowgan_tf.data.tfds.host_answers', lambda url: False)
   places = {'data_dir': f'{tmp_path}/tfds', 'cache_dir': f'{tmp_path}/cache', 'inception_weights': f'{tmp_path}/w.h5'}
   edit_record(run / 'config.json', lambda record: record['config'].update(places))
-  assert is_refused('evaluate', run) == ''
+  assert is_rejected('evaluate', run) == ''
   assert not (tmp_path / 'cache').exists()
   config = fg.runs.load_run(run).config
   assert [config[name] for name in places] == ['', '', '']
   edit_record(run / 'config.json', lambda record: record['config'].update(dataset='mnist'))
   shutil.rmtree(run / 'checkpoints')
-  assert f'run: names {tmp_path}/tfds, {tmp_path}/cache, {tmp_path}/w.h5, and is not one of' in is_refused('train', run)
+  assert f'run: names {tmp_path}/tfds, {tmp_path}/cache, {tmp_path}/w.h5, and is not one of' in is_rejected(
+    'train', run
+  )
   assert 'evil_parts' not in sys.modules and not (tmp_path / 'ran').exists()
 
 
@@ -153,7 +155,7 @@ def test_data_that_a_record_names_by_its_path_are_not_read(tmp_path):
   np.savez(tmp_path / 'private.npz', images=np.zeros((30, 8, 8, 1), np.uint8))
   run = make_run(tmp_path / 'run', dataset=str(tmp_path / 'private.npz'))
   for door in ('evaluate', 'analyze', 'train'):
-    assert f'{tmp_path}/private.npz, and is not one of your runs' in is_refused(door, run), door
+    assert f'{tmp_path}/private.npz, and is not one of your runs' in is_rejected(door, run), door
 
 
 def test_nothing_is_written_or_removed_through_a_link(run, tmp_path):
@@ -170,7 +172,7 @@ def test_nothing_is_written_or_removed_through_a_link(run, tmp_path):
     (run / name).unlink(missing_ok=True)
     os.symlink(precious, run / name)
     for door in DOORS:
-      line = is_refused(door, run)
+      line = is_rejected(door, run)
       assert f'run/{name}: is a link that leads out of ' in line and line.rstrip().endswith('; remove it'), (door, line)
     assert (precious if is_file else precious / 'kde-01234567.npz').read_text() == 'mine'
     assert is_file or os.listdir(precious) == ['kde-01234567.npz']
@@ -201,7 +203,7 @@ def test_a_pipe_in_a_run_keeps_no_program_waiting(run):
     (run / name).unlink(missing_ok=True)
     os.mkfifo(run / name)
     for door in DOORS:
-      assert f'run/{name}: is a device, a pipe or a socket; remove it' in is_refused(door, run), door
+      assert f'run/{name}: is a device, a pipe or a socket; remove it' in is_rejected(door, run), door
     (run / name).unlink()
 
 
@@ -227,7 +229,7 @@ def test_no_command_of_a_page_has_a_flag_that_is_no_setting(run, what, known):
   record |= {'plugin': 'evil_parts:part'} if what == 'evil' else {}
   settings = {'seed': 3, 'trust': True, 'flagfile': 'evil', 'config': 'evil.py'}
   write_record(run / 'analysis' / f'{what}.json', record | {'settings': settings})
-  assert is_refused('report', run) == ''
+  assert is_rejected('report', run) == ''
   page = (run / 'report.html').read_text()
   assert f'{run} --what={what if what == "kde" else "evil_parts:part"} --checkpoint=latest' in page and known in page
   assert not re.search('--(trust|flagfile|config=evil)', page)
@@ -237,7 +239,7 @@ def test_no_training_of_a_page_reads_what_came_with_the_run(run):
   named = ["--workdir=a'; touch ran", '--seed=1\n\u202e']
   for more, shown in (([], True), (['--trust'], False), (['--config', 'evil.py'], False)):
     edit_record(run / 'config.json', lambda record, more=more: record.update(commands=[named + more]))
-    assert is_refused('report', run) == ''
+    assert is_rejected('report', run) == ''
     page = html.unescape((run / 'report.html').read_text())
     shell = """bin/train '--workdir=a'"'"'; touch ran' $'--seed=1\\U0000000a\\U0000202e'"""
     assert (shell in page) == shown and ('bin/train' in page) == shown
@@ -249,7 +251,7 @@ def test_a_run_that_its_user_trusts_may_name_code(run):
   run = make_run(run.parent / 'mine', terms=['mine_parts:Bright'], toy_weight=0.0)
   edit_record(run / 'config.json', lambda record: record.update(plugins={'mine_parts': str(run.parent)}))
   os.chdir('/')
-  line = is_refused('export', run)
+  line = is_rejected('export', run)
   assert line.startswith(f'export: {run}/config.json: names code to import (mine_parts:Bright, {run.parent}), and')
   assert call('export', run, '--trust').status == 0
   assert call('export', run).status == 0  # From now on.
@@ -293,12 +295,12 @@ def test_a_forged_record_of_a_run_is_a_line(run, forge):
 @pytest.mark.parametrize('door', DOORS)
 def test_a_list_of_checkpoints_with_a_huge_number_is_a_line(run, door):
   (run / 'checkpoints' / 'latest' / 'checkpoint').write_text(f'model_checkpoint_path: "ckpt-{"9" * 5000}"\n')
-  assert 'latest/checkpoint: damaged; make it the line' in is_refused(door, run)
+  assert 'latest/checkpoint: damaged; make it the line' in is_rejected(door, run)
 
 
 def test_a_training_leaves_what_is_no_checkpoint(run):
   (run / 'checkpoints' / 'latest' / 'ckpt-x_temp').mkdir()
-  assert is_refused('train', run) == ''
+  assert is_rejected('train', run) == ''
   assert (run / 'checkpoints' / 'latest' / 'ckpt-x_temp').is_dir()
 
 

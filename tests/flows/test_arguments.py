@@ -1,4 +1,4 @@
-"""What the builders of generators refuse, and how they say so."""
+"""What the builders of generators reject, and how they say so."""
 
 import math
 import re
@@ -56,7 +56,7 @@ SMALL = {flows.real_nvp: {'channels': 2, 'blocks': 0}, flows.dcgan: {}}
   ('build', 'argument', 'value'),
   [(build, name, value) for build, cases in CASES.items() for name, values in cases.items() for value in values],
 )
-def test_arguments_out_of_range_are_refused(build, argument, value):
+def test_arguments_out_of_range_are_rejected(build, argument, value):
   with pytest.raises(ValueError, match=rf'^`{argument}` must .* Got: {re.escape(repr(value))}\.$'):
     build(**SMALL.get(build, {'couplings': 2, 'hidden_units': 2}) | {'image_shape': SHAPE, argument: value})
 
@@ -111,7 +111,7 @@ def test_splines_end_where_it_is_said(build):
 
 
 @pytest.mark.parametrize('number', [2.5, np.float32(2.5), True, [True], [2.0, 3.0], 'a'])
-def test_numbers_of_samples_that_are_not_integers_are_refused(number):
+def test_numbers_of_samples_that_are_not_integers_are_rejected(number):
   for generator in (flows.vectors(2, couplings=2, hidden_units=2), flows.dcgan((4, 4, 1), channels=(1,))):
     with pytest.raises(UsageError, match=r'^`sample_shape` must be an integer, or several\. Got: '):
       generator.sample(number)
@@ -137,7 +137,7 @@ PAPER = {'architecture': 'paper'}
     (flows.nice, {'image_shape': (512, 512, 3), 'components': 1000, 'hidden_units': 1}, '`components` 1000 for 500'),
   ],
 )
-def test_arguments_that_do_not_fit_each_other_or_the_machine_are_refused(build, arguments, message):
+def test_arguments_that_do_not_fit_each_other_or_the_machine_are_rejected(build, arguments, message):
   with pytest.raises(UsageError if 'image_shape' not in message else ValueError, match=message):
     build(**{'image_shape': SHAPE} | arguments)
 

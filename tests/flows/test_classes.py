@@ -42,7 +42,7 @@ def test_a_class_is_its_name_or_its_number(label, names, expected):
     (True, None, 'an integer from 0 to 2. Got: True.'),
   ],
 )
-def test_what_is_no_class_is_refused_with_the_names(label, names, said):
+def test_what_is_no_class_is_rejected_with_the_names(label, names, said):
   with pytest.raises(UsageError, match=f'^{re.escape(f"`label` must be {said}")}'):
     as_label(label, 3, names)
 

@@ -316,7 +316,7 @@ def test_conditions_of_other_types():
     np.testing.assert_allclose(found, expected, rtol=0.1, atol=0.5)
 
 
-def test_wrong_conditions_are_refused_in_one_line():
+def test_wrong_conditions_are_rejected_in_one_line():
   of_labels, of_vectors, x = random_flow('label'), random_flow('vector'), images(4)
   ints, floats = '`condition` must be ints from 0 to 2. Got: ', '`condition` must be floats of shape [..., 2]. Got: '
   for flow, condition, message in (
@@ -346,7 +346,7 @@ def coupling(**arguments):
   return bijectors.AdditiveCoupling(dense_conditioner(2, 4, 1, conditional=bool(arguments)), [1, 1, 0, 0], **arguments)
 
 
-def test_wrong_constructors_and_builders_are_refused():
+def test_wrong_constructors_and_builders_are_rejected():
   prior = tfd.Sample(tfd.Normal(0.0, 1.0), 4)
   divided = flows.MixturePrior(np.zeros((4, 4), np.float32), classes=2)
   takes = 'a bijector that takes a `condition` if and only if the flow is conditional'

@@ -59,7 +59,7 @@ def test_checkpoints_and_copies_are_exact(tmp_path):
   assert not {id(v) for v in generator.variables} & {id(v) for v in (*copied.variables, *wide.variables)}
 
 
-def test_a_network_that_changes_the_shape_is_refused():
+def test_a_network_that_changes_the_shape_is_rejected():
   prior = tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), SHAPE)
   # 16 numbers, and a shape that would broadcast.
   for network in (keras.layers.Dense(3), keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(16)])):

@@ -48,7 +48,7 @@ class Shifting(tf.Module):
     return tfb.Shift(self.networks[0](x))
 
 
-def test_networks_that_would_not_be_trained_are_refused():
+def test_networks_that_would_not_be_trained_are_rejected():
   prior, learned = tfd.Sample(tfd.Normal(0.0, 1.0), 4), tfb.Shift(tf.Variable(tf.zeros(4)))
   maf = tfb.MaskedAutoregressiveFlow(tfb.AutoregressiveNetwork(2, hidden_units=[4]), name='maf')
   dense = keras.layers.Dense(2, name='dense')
@@ -68,20 +68,20 @@ def test_networks_that_would_not_be_trained_are_refused():
   assert len(Flow(prior, tfb.Chain([maf, seen])).trainable_variables) == 6
 
 
-def test_a_deep_copy_that_would_share_a_network_is_refused():
+def test_a_deep_copy_that_would_share_a_network_is_rejected():
   maf = tfb.MaskedAutoregressiveFlow(KerasModule(keras.layers.Dense(2), (1,)), name='maf')
   for bijector in (maf, tfb.Chain([tfb.Exp(), maf])):
     with pytest.raises(TypeError, match=r"'flow' cannot be copied: the function of 'maf' .*`with_dtype` instead\.$"):
       copy.deepcopy(Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 1), bijector))
 
 
-def test_a_deep_copy_that_tfp_cannot_make_is_refused():
+def test_a_deep_copy_that_tfp_cannot_make_is_rejected():
   learned = tfb.Scale(tf.Variable(2.0))
   with pytest.raises(TypeError, match=r"^'flow' cannot be copied, because TFP cannot copy .*`with_dtype` instead\.$"):
     copy.deepcopy(Flow(tfd.Sample(tfd.Normal(0.0, 1.0), 1), tfb.Chain([tfb.Invert(tfb.Softplus()), learned])))
 
 
-def test_training_reaches_the_norms_and_a_misspelt_keyword_is_refused():
+def test_training_reaches_the_norms_and_a_misspelt_keyword_is_rejected():
   flow, x = small_flow('flow'), images(2)
   start = [v.numpy() for v in flow.variables]
   for call in (
@@ -196,7 +196,7 @@ each_method = pytest.mark.parametrize(
 
 
 @each_method
-def test_images_of_another_dtype_or_shape_are_refused(flow, method, argument):
+def test_images_of_another_dtype_or_shape_are_rejected(flow, method, argument):
   """Each would be cast, broadcast, or computed in a mixture of dtypes."""
   wide = tf.fill((2, *SHAPE), tf.constant(0.5, tf.float64))
   for value, found in (

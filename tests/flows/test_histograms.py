@@ -55,7 +55,7 @@ def test_keras_warns_of_a_flow_without_its_histograms():
   model.fit(images, epochs=0)
 
 
-def test_wrong_flows_and_images_are_refused():
+def test_wrong_flows_and_images_are_rejected():
   flow = flows.nice((2, 3, 1), histogram_bins=4, **TINY)
   images = binary_images(3)
   for wrong, said in (
@@ -98,7 +98,7 @@ def test_networks_work_at_the_resolution_of_what_they_see(shape, sizes, channels
   assert [network.channels for network in networks] == channels
 
 
-def test_networks_that_cannot_be_are_refused():
+def test_networks_that_cannot_be_are_rejected():
   for wrong, said in (
     ({'histogram_networks': 10}, r'`histogram_networks` must be at most 9 for images of shape \(9, 9, 1\) and 3 `hist'),
     ({'histogram_networks': 4, 'histogram_blocks': 0}, r'`histogram_networks` must be at most 3 for images'),

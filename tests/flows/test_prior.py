@@ -193,7 +193,7 @@ def test_the_nearest_prototype_of_the_class():
   np.testing.assert_array_equal(shaped, np.reshape(expected, (5, 12)))
 
 
-def test_wrong_labels_are_refused():
+def test_wrong_labels_are_rejected():
   prior = MixturePrior(MEANS, prototypes=np.random.default_rng(0).uniform(size=(4, 2, 3)), classes=2)
   images = np.full((3, 2, 3), 0.5)
   for label, found in (([0, 2, -1], '-1, 2.'), ([0.0] * 3, 'float32.')):
@@ -225,7 +225,7 @@ def nice(**arguments):
 IMAGE = np.full((1, 2, 2, 1), 0.5)
 
 
-def test_wrong_mixtures_and_components_are_refused():
+def test_wrong_mixtures_and_components_are_rejected():
   for call, message in (
     (lambda: nice().log_prob(IMAGE, component=[0]), '`component` must be None unless the prior of the flow is a mix'),
     (lambda: nice(components=3).distribution.nearest_prototype(IMAGE), '`prototypes` must be placed, as by `initiali'),

@@ -1,4 +1,4 @@
-"""Flows of vectors: their units, their masks, and what is refused."""
+"""Flows of vectors: their units, their masks, and what is rejected."""
 
 import copy
 import types
@@ -168,7 +168,7 @@ def test_the_density_within_bounds_integrates_to_1():
     ([(0, 1), (0, None)], [[0.5, 1.0], [0.6, -2.0]], 'rows'),
   ],
 )
-def test_wrong_bounds_and_rows_outside_are_refused(bounds, data, argument):
+def test_wrong_bounds_and_rows_outside_are_rejected(bounds, data, argument):
   with pytest.raises(UsageError, match=f'^`{argument}` must be ') as raised:
     flows.standardize(tiny(2, bounds=bounds), np.array(data, np.float32))
   assert raised.value.argument == argument
@@ -183,7 +183,7 @@ def test_a_row_that_overflows_has_density_0(prior):
 
 
 @pytest.mark.parametrize('shape', [1, (1,), 2.5, 'ab', (2, 2), None])
-def test_wrong_shapes_are_refused(shape):
+def test_wrong_shapes_are_rejected(shape):
   with pytest.raises(UsageError, match=r'`vector_shape` must be a number of at least 2 columns d, or \(d,\)\. Got: '):
     flows.vectors(shape)
 
@@ -203,7 +203,7 @@ def test_wrong_shapes_are_refused(shape):
     (lambda: None, rows(), '`flow` must be a flow made by `vectors`. Got: None'),
   ],
 )
-def test_rows_that_cannot_be_standardised_are_refused(build, data, message):
+def test_rows_that_cannot_be_standardised_are_rejected(build, data, message):
   with pytest.raises(UsageError, match=message):
     flows.standardize(build(), data)
 

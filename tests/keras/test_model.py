@@ -413,7 +413,7 @@ def test_weights_that_break_a_constraint_are_named(tmp_path):
     second.load_weights(tmp_path / 'flow.weights.h5')
 
 
-def test_variables_that_come_after_the_model_are_refused():
+def test_variables_that_come_after_the_model_are_rejected():
   class Lazy(tf.Module):
     @functools.cached_property
     def late(self):
@@ -583,7 +583,7 @@ def test_samples_have_the_labels_that_a_flow_learned_and_shuffled_labels_by_chan
     assert right > 800
 
 
-def test_conditions_of_another_form_are_refused():
+def test_conditions_of_another_form_are_rejected():
   of_classes, of_vectors = (
     fg.keras.FlowModel(make_flow(normalization='layer', **kind)) for kind in ({'classes': 3}, {'condition_shape': (2,)})
   )
@@ -616,7 +616,7 @@ def test_conditions_of_another_form_are_refused():
     of_classes.fit(dataset((images, labels + 1)), verbose=0)
 
 
-def test_wrong_arguments_are_refused(trained, tmp_path):
+def test_wrong_arguments_are_rejected(trained, tmp_path):
   for call, name in (
     (lambda: fg.keras.FlowModel(fg.flows.dcgan(SHAPE, channels=(2,))), 'flow'),
     (lambda: trained.compile('sgd', metrics=['accuracy']), 'metrics'),
@@ -630,7 +630,7 @@ def test_wrong_arguments_are_refused(trained, tmp_path):
 
 
 @pytest.mark.parametrize('method', ['fit', 'evaluate', 'predict'])
-def test_data_of_another_form_are_refused(trained, method):
+def test_data_of_another_form_are_rejected(trained, method):
   for data, named in (
     (make_images(2, 3, *SHAPE), '`images`.*3'),
     (dataset(make_images(6, 2, 2, 3)), '`images`.*3'),
@@ -649,13 +649,13 @@ def test_data_of_another_form_are_refused(trained, method):
 @pytest.mark.parametrize(
   'weights', [np.full(40, np.nan), np.arange(40) - 1.0, np.ones((40, 2)), np.ones(39), [1] * 40, np.full(40, 'a')]
 )
-def test_weights_of_another_form_are_refused(trained, weights):
+def test_weights_of_another_form_are_rejected(trained, weights):
   for method in (trained.fit, trained.evaluate):
     with pytest.raises(ValueError, match=r'^`sample_weight`'):
       method(make_images(), sample_weight=weights, verbose=0)
 
 
-def test_masked_values_are_refused(trained):
+def test_masked_values_are_rejected(trained):
   images, weights = make_images(), np.ones(40, np.float32)
 
   def masked(values, mask=True):
@@ -675,7 +675,7 @@ def test_masked_values_are_refused(trained):
   assert np.isfinite(trained.evaluate(masked(images, mask=False), verbose=0))
 
 
-def test_wrong_numbers_of_a_dataset_are_refused():
+def test_wrong_numbers_of_a_dataset_are_rejected():
   vectors = fg.flows.vectors(2, couplings=2, hidden_units=4, condition_shape=(1,))
   rows, given, nan = np.zeros((4, 2), np.float32), np.zeros((4, 1), np.float32), np.float32(np.nan)
   model = fg.keras.FlowModel(vectors)
@@ -692,7 +692,7 @@ def test_wrong_numbers_of_a_dataset_are_refused():
 
 
 @pytest.mark.parametrize('value', [-1.0, *(pytest.param(value, marks=pytest.mark.slow) for value in (1.5, np.nan))])
-def test_values_outside_of_the_unit_interval_are_refused(value):
+def test_values_outside_of_the_unit_interval_are_rejected(value):
   model, images = fg.keras.FlowModel(make_flow()), make_images()
   images[9, 0, 1] = value
   before = numbers(model.flow.variables)

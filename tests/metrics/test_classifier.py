@@ -79,7 +79,7 @@ def test_the_residual_network_learns_and_repeats(tmp_path, monkeypatch):
   assert path.name.startswith('resnet-shades-')
 
 
-def test_another_name_is_refused(tmp_path):
+def test_another_name_is_rejected(tmp_path):
   with pytest.raises(UsageError, match=r"^`name` must be one of classifier, resnet. Got: 'vgg'"):
     load_classifier(shades(), tmp_path, name='vgg')
 
@@ -119,7 +119,7 @@ def test_predictions_are_of_the_last_two_layers_without_dropout(classifier, caps
   assert features.shape == (501, 128) and probabilities.shape == (501, 2)
 
 
-def test_values_outside_the_unit_interval_are_clipped_and_grey_levels_refused(classifier):
+def test_values_outside_the_unit_interval_are_clipped_and_grey_levels_rejected(classifier):
   images = 3 * uniform_images(5) - 1
   np.testing.assert_array_equal(classifier.predict(images)[1], classifier.predict(np.clip(images, 0, 1))[1])
   with pytest.raises(UsageError, match=r'^`images` must be floats'):

@@ -72,7 +72,7 @@ def test_psnr_is_tensorflow_s(rng):
 
 @pytest.mark.parametrize('measure', [psnr, ssim])
 @pytest.mark.parametrize(('dtype', 'shape'), [(np.uint8, (2, 4, 4, 1)), (np.float32, (1, 4, 4, 1))])
-def test_grey_levels_and_other_shapes_are_refused(measure, dtype, shape):
+def test_grey_levels_and_other_shapes_are_rejected(measure, dtype, shape):
   got = rf'{np.dtype(dtype)} of shape \({", ".join(map(str, shape))}\)'
   with pytest.raises(UsageError, match=rf'^`images` and `others` must be floats .* \(2, 4, 4, 1\) and {got}\.$'):
     measure(np.zeros((2, 4, 4, 1), np.float32), np.zeros(shape, dtype))

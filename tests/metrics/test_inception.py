@@ -58,7 +58,7 @@ def test_images_are_resized_and_scaled_as_keras_does(network, stand_in, shape, m
   np.testing.assert_array_equal(stand_in.predict(dequantize(levels, 256, seed=1))[0], features)
 
 
-def test_values_are_cut_to_grey_levels_but_nan_and_grey_levels_refused(stand_in):
+def test_values_are_cut_to_grey_levels_but_nan_and_grey_levels_rejected(stand_in):
   values, levels = np.array([-0.5, 0.0, 1 / 255, 0.5, 1.0, 7.0]), np.array([0, 0, 1, 128, 255, 255])
   features = stand_in.predict(np.ones([6, 8, 8, 3]) * values[:, None, None, None])[0]
   np.testing.assert_allclose(features, np.ones([6, 48]) * (levels / 127.5 - 1)[:, None], atol=1e-4)
@@ -89,7 +89,7 @@ def test_without_a_network_or_after_a_failed_download_it_says_what_to_do(tmp_pat
   assert capsys.readouterr() == ('', 'Downloading\n')
 
 
-def test_files_that_are_not_its_weights_are_refused(network, tmp_path, monkeypatch, recwarn):
+def test_files_that_are_not_its_weights_are_rejected(network, tmp_path, monkeypatch, recwarn):
   for path in (tmp_path / 'none.h5', tmp_path):
     raises(str(path), f'^{path}: no such file; `inception_weights` must be weights of Inception-v3')
   monkeypatch.setattr(keras.applications, 'InceptionV3', lambda **_: network)

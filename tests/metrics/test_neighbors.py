@@ -63,7 +63,7 @@ IMAGES = np.zeros((2, 4, 3, 2))
     (IMAGES, grey_levels(9), 10, '`k` must be an integer from 1 to 9. Got: 10'),
   ],
 )
-def test_refuses_what_would_find_other_images(samples, training, k, message):
+def test_rejects_what_would_find_other_images(samples, training, k, message):
   with pytest.raises(UsageError, match=message):
     nearest_neighbors(samples, training, 256, k)
 

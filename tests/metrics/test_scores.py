@@ -234,7 +234,7 @@ def test_mean_and_standard_deviation_are_over_all_subsets_of_that_size():
   np.testing.assert_allclose(score.std, np.std(values), rtol=0.05)
 
 
-# What is refused.
+# What is rejected.
 
 
 GOOD = np.ones([4, 3])
@@ -258,6 +258,6 @@ BAD = np.append(np.zeros(999), np.nan)[:, None]  # Most subsets do not hold the 
     (lambda: kernel_distance(*[np.zeros((10**6, 1))] * 2, subset_size=10**6), '`subset_size` must fit .* Got: 24,000'),
   ],
 )
-def test_refuses_what_has_no_score(score, message):
+def test_rejects_what_has_no_score(score, message):
   with pytest.raises(UsageError, match=message):
     score()

@@ -86,7 +86,7 @@ def test_a_mode_that_is_lost_and_samples_of_no_mode(rng):
     (np.zeros((9, 2)), np.zeros((5, 2)), 5, r'^`k` must be an integer from 1 to 4\. Got: 5\.$'),
   ],
 )
-def test_prdc_refuses(samples, references, k, message):
+def test_prdc_rejects(samples, references, k, message):
   with pytest.raises(UsageError, match=message):
     prdc(samples, references, k)
 
@@ -145,6 +145,6 @@ def test_a_tenth_of_copies_is_found_among_poor_samples(rng):
     (np.full(9, np.nan), np.ones(99), '^`distances` must be finite'),
   ],
 )
-def test_near_copies_refuses(distances, held_out, message):
+def test_near_copies_rejects(distances, held_out, message):
   with pytest.raises(UsageError, match=message):
     near_copies(distances, held_out)

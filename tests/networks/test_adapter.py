@@ -14,7 +14,7 @@ from flowgan_tf.networks import KerasModule, dense_conditioner
 from tests.tiny import MODES
 
 
-def test_another_backend_of_keras_is_refused():
+def test_another_backend_of_keras_is_rejected():
   spec = importlib.util.find_spec('flowgan_tf.networks.adapter')
   module = importlib.util.module_from_spec(spec)
   said = r"set KERAS_BACKEND to 'tensorflow'\. Got: 'jax'\."
@@ -22,7 +22,7 @@ def test_another_backend_of_keras_is_refused():
     spec.loader.exec_module(module)
 
 
-def test_wrong_conditioners_are_refused():
+def test_wrong_conditioners_are_rejected():
   without_weights = keras.Sequential([keras.layers.BatchNormalization(center=False, scale=False)])
   for conditioner, message in (
     (lambda x, training=False: x, r'be a Keras layer or .* trainable variables\. Got: '),
@@ -34,7 +34,7 @@ def test_wrong_conditioners_are_refused():
       AdditiveCoupling(conditioner, masks.even_odd(6)).forward(tf.ones((2, 6)))
 
 
-def test_a_network_that_would_leave_out_the_condition_is_refused():
+def test_a_network_that_would_leave_out_the_condition_is_rejected():
   """Keras only warns of it."""
   network = keras.Sequential([keras.layers.Dense(4, 'relu'), keras.layers.Dense(3)])
   with pytest.raises(

@@ -108,7 +108,7 @@ def test_last_axis_normalization_of_a_large_mean_is_as_exact_as_keras():
   assert errors[0] <= errors[1] < 1e-4
 
 
-def test_rows_of_another_width_are_refused():
+def test_rows_of_another_width_are_rejected():
   layer, _ = layer_norms('float64')
   with pytest.raises(ValueError, match='expected axis -1 of input shape to have value 32'):
     layer(tf.zeros((3, 64)))

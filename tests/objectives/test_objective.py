@@ -306,7 +306,7 @@ def test_half_precision_norm_does_not_overflow():
   np.testing.assert_allclose(penalty, (8 * 64 - 1) ** 2, rtol=1e-5)
 
 
-def test_batches_of_different_size_are_refused():
+def test_batches_of_different_size_are_rejected():
   with pytest.raises(ValueError, match='incompatible'):
     gradient_penalty(lambda x: tf.reduce_sum(x, axis=1), images([1, 3], 1), images([4, 3], 2), SEED)
 
@@ -333,7 +333,7 @@ def test_the_zero_centered_penalty_of_a_quadratic(compiled):
     ((0.0, {'toy': tf.zeros([2])}), r'toy as float32 of shape \(2,\)'),
   ],
 )
-def test_numbers_that_would_be_wrong_in_silence_are_refused(returned, said):
+def test_numbers_that_would_be_wrong_in_silence_are_rejected(returned, said):
   class Toy(Term):
     def loss(self, drawn):
       return returned
@@ -371,6 +371,6 @@ def test_a_term_may_return_numbers_of_python_and_of_double_precision():
 
 
 @pytest.mark.parametrize('name', ['critic_steps', 'consistency_weight'])
-def test_what_only_a_training_heeds_is_refused(name):
+def test_what_only_a_training_heeds_is_rejected(name):
   with pytest.raises(TypeError, match=rf'settings that change the losses in any training loop. Got: {name}\.$'):
     make('hybrid', **{name: 3}, divergence='kl')

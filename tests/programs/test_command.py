@@ -172,7 +172,7 @@ for program, *arguments in eval(sys.argv[1]):
 """
 
 
-def test_help_and_refusals_do_without_tensorflow(tmp_path):
+def test_help_and_messages_do_without_tensorflow(tmp_path):
   workdir = tmp_path / 'run'
   (workdir / 'checkpoints' / 'latest').mkdir(parents=True)
   (workdir / 'checkpoints' / 'latest' / 'checkpoint').write_text('model_checkpoint_path: "ckpt-3"')

@@ -80,7 +80,7 @@ def test_mistakes(workdir, tmp_path, monkeypatch):
   outcome = call('evaluate', workdir, '--scorer=inception')
   assert_one_line(outcome, 'evaluate', 'pass a local copy as --inception_weights, ', "`scorer` 'classifier'")
   assert (workdir / 'evaluation.json').read_bytes() == before
-  monkeypatch.setattr('flowgan_tf.runs.run.run_identity', lambda *_: {})  # The checkpoint would be refused, too.
+  monkeypatch.setattr('flowgan_tf.runs.run.run_identity', lambda *_: {})  # The checkpoint would be rejected, too.
   edit_record(workdir / 'config.json', lambda description: description['data'].update(fingerprint='0' * 64))
   assert_one_line(call('evaluate', workdir, '--trust'), 'evaluate', str(workdir), 'other data')
 

@@ -1,4 +1,4 @@
-"""The flags that programs share: --config, the settings, and what is refused."""
+"""The flags that programs share: --config, the settings, and what is rejected."""
 
 import pathlib
 
@@ -168,7 +168,7 @@ def test_a_run_that_began_without_an_evaluation_goes_on_without_one(tmp_path):
 
 
 def test_a_run_without_a_checkpoint_begins_again_with_its_settings(tmp_path):
-  """Flags for other settings replace all of its own, because a program may have refused these."""
+  """Flags for other settings replace all of its own, because a program may have rejected these."""
   write_description(tmp_path, Description(parsed_config(['--config=configs/mnist.py', '--objective=mle']), FACTS))
   for flags in ([], ['--evaluate=false', '--data_dir=/data', '--strategy=mirrored:2'], ['--steps=7']):
     again = parsed_config(flags, tmp_path)

@@ -87,7 +87,7 @@ def test_a_new_size(tmp_path):
   assert choose(str(photos(tmp_path / 'photos', (100, 70, 3))), 64) == ('images.py', {}, '3 images of 64 x 64 x 3')
 
 
-def test_sizes_that_differ_are_refused_before_anything_is_loaded(tmp_path):
+def test_sizes_that_differ_are_rejected_before_anything_is_loaded(tmp_path):
   folder, turned = photos(tmp_path / 'photos', (20, 30, 3)), Image.Exif()
   turned[ExifTags.Base.Orientation] = 6
   Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(folder / 'cats' / '9.jpg', exif=turned)

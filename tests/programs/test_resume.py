@@ -62,7 +62,7 @@ def test_the_folder_alone_names_the_run_which_trains_no_further(finished, tmp_pa
   assert_same_run(workdir, finished[0])
 
 
-def test_a_folder_in_which_no_training_can_go_on_is_refused_at_once(finished, tmp_path):
+def test_a_folder_in_which_no_training_can_go_on_is_rejected_at_once(finished, tmp_path):
   workdir = shutil.copytree(finished[0], tmp_path / 'run')
   with exclusive(workdir):
     assert_one_line(call('train', f'--workdir={workdir}'), 'train', 'another training is running in this folder')
@@ -85,7 +85,7 @@ def test_settings_may_change_until_there_is_a_checkpoint(finished, tmp_path, sav
   assert_one_line(outcome, 'train', said)
 
 
-def test_a_refused_training_leaves_no_settings(tmp_path):
+def test_a_rejected_training_leaves_no_settings(tmp_path):
   flags = ('--condition=label', '--config.labelled=5', '--objective=mle', f'--workdir={tmp_path}')
   assert call('train', *flags).err.endswith('--config.labelled must be 0 or at least 10, one for each class. Got: 5.\n')
   outcome = call('train', '--config.consistency_weight=1', f'--workdir={tmp_path}')

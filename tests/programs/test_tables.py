@@ -91,14 +91,14 @@ def test_a_conditional_run_from_training_to_the_report(path, tmp_path):
     ),
   ],
 )
-def test_what_needs_images_is_refused(path, tmp_path, flags, message):
-  refused = call('train', *FLAGS, f'--dataset={path}', f'--workdir={tmp_path}/run', *flags)
-  assert_one_line(refused, 'train', message)
+def test_what_needs_images_is_rejected(path, tmp_path, flags, message):
+  rejected = call('train', *FLAGS, f'--dataset={path}', f'--workdir={tmp_path}/run', *flags)
+  assert_one_line(rejected, 'train', message)
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_constant_column_is_refused(tmp_path):
+def test_a_constant_column_is_rejected(tmp_path):
   path = tmp_path / 'constant.npz'
   np.savez(path, x_train=np.stack([np.arange(50.0), np.full(50, 7.0)], axis=1))
-  refused = call('train', *FLAGS, f'--dataset={path}', f'--workdir={tmp_path}/run')
-  assert_one_line(refused, 'train', str(path), 'Got: column 1 with mean 7 and standard deviation 0.')
+  rejected = call('train', *FLAGS, f'--dataset={path}', f'--workdir={tmp_path}/run')
+  assert_one_line(rejected, 'train', str(path), 'Got: column 1 with mean 7 and standard deviation 0.')

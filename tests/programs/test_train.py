@@ -37,7 +37,7 @@ def test_a_finished_run(finished):
   assert model == f'SavedModel   {workdir}/export  (checkpoint best_nll)'
 
 
-def test_the_folder_of_another_run_is_refused(tmp_path, finished, cache):
+def test_the_folder_of_another_run_is_rejected(tmp_path, finished, cache):
   workdir, _ = finished
   config = (workdir / 'config.json').read_bytes()
   for flags in (['--lambda=0.5'], [*TINY, f'--config.cache_dir={cache}', '--steps=20', '--lambda=0.5']):

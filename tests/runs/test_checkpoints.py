@@ -179,7 +179,7 @@ def test_another_architecture_does_not_pass_for_this_one(workdir):
       Checkpoints(workdir, make_state(config).checkpoint()).restore()
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, state, flow):
+def test_a_checkpoint_of_another_run_is_rejected(tmp_path, state, flow):
   here = {'seed': 0, 'nice.couplings': 2, 'data': 'abc'}
   fill(state, 4)
   for name in ('latest', 'best_nll'):

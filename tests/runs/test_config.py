@@ -130,7 +130,7 @@ def test_pseudo_labels_need_a_likelihood():
       validate(config)
 
 
-def test_a_configuration_that_lacks_a_setting_is_refused():
+def test_a_configuration_that_lacks_a_setting_is_rejected():
   for block, name in (('', 'steps'), ('nice', 'couplings'), ('', 'optimizer')):
     config = default_config()
     with config.unlocked():

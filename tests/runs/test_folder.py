@@ -144,7 +144,7 @@ def test_a_run_with_a_setting_that_has_gone_loads_and_goes_on_if_it_had_no_effec
   assert open_workdir(workdir, config, dataset) == workdir
 
 
-def test_another_configuration_or_data_or_fewer_steps_are_refused(run, config, dataset, tmp_path):
+def test_another_configuration_or_data_or_fewer_steps_are_rejected(run, config, dataset, tmp_path):
   workdir, _ = run
   before = (workdir / 'config.json').read_bytes()
   other = {'batch_size': 9, 'gradient_penalty': 1.0, 'dcgan_critic.channels': (3,)}
@@ -213,7 +213,7 @@ def test_what_a_kill_left_of_the_first_files_is_removed(tmp_path, config, datase
   assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_folders_that_hold_something_else_or_cannot_be_written_are_refused(tmp_path, config, dataset):
+def test_folders_that_hold_something_else_or_cannot_be_written_are_rejected(tmp_path, config, dataset):
   thesis = tmp_path / 'thesis.tex'
   thesis.write_text('precious')
   with pytest.raises(UsageError, match='is not empty and holds no run; `workdir` must be a new folder'):
@@ -224,7 +224,7 @@ def test_folders_that_hold_something_else_or_cannot_be_written_are_refused(tmp_p
       open_workdir(workdir, config, dataset)
 
 
-def test_two_trainings_in_one_folder_are_refused(tmp_path):
+def test_two_trainings_in_one_folder_are_rejected(tmp_path):
   with exclusive(tmp_path), pytest.raises(UsageError, match='another training'), exclusive(tmp_path):
     raise AssertionError('the second training got in')
   with exclusive(tmp_path / 'new' / 'folder'):

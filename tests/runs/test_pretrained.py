@@ -1,4 +1,4 @@
-"""Flows that come with the package: they are packed, unpacked and refused."""
+"""Flows that come with the package: they are packed, unpacked and rejected."""
 
 import hashlib
 import pathlib
@@ -76,7 +76,7 @@ def test_what_was_unpacked_is_not_touched_again(packed):
   assert note.exists()
 
 
-def test_what_another_version_unpacked_is_refused(packed):
+def test_what_another_version_unpacked_is_rejected(packed):
   load_run('pretrained:tiny')
   [path] = pathlib.Path('runs/pretrained-tiny').rglob('ckpt-6.data*')
   path.write_bytes(path.read_bytes()[::-1])
@@ -107,7 +107,7 @@ def with_crc(content: bytes, crc: int) -> bytes:
   return fixed + end.to_bytes(4, 'little')
 
 
-def test_a_forged_file_with_the_same_crc_is_refused(packed):
+def test_a_forged_file_with_the_same_crc_is_rejected(packed):
   load_run('pretrained:tiny')
   [path] = pathlib.Path('runs/pretrained-tiny').rglob('ckpt-6.data*')
   whole = path.read_bytes()
@@ -118,7 +118,7 @@ def test_a_forged_file_with_the_same_crc_is_refused(packed):
     load_run('pretrained:tiny')
 
 
-def test_a_checkpoint_that_is_not_in_the_file_is_refused(packed):
+def test_a_checkpoint_that_is_not_in_the_file_is_rejected(packed):
   """Other programs write beside the checkpoints, but not among them."""
   load_run('pretrained:tiny')
   folder = pathlib.Path('runs/pretrained-tiny')
@@ -190,7 +190,7 @@ def test_a_packed_run_does_not_say_where_its_plugins_and_data_were(run, tmp_path
   assert read_description(run[0]).commands and read_description(tmp_path / 'packed').commands is None
 
 
-def test_a_weight_that_is_too_large_is_refused(run, tmp_path):
+def test_a_weight_that_is_too_large_is_rejected(run, tmp_path):
   workdir, state = run
   weights = next(variable for variable in state.ema.trainable_variables if variable.shape.rank == 1)
   before = weights.numpy()
@@ -201,7 +201,7 @@ def test_a_weight_that_is_too_large_is_refused(run, tmp_path):
     fg.export.pack(workdir, tmp_path / 'tiny.zip')
 
 
-def test_unknown_and_damaged_flows_are_refused(packed, tmp_path):
+def test_unknown_and_damaged_flows_are_rejected(packed, tmp_path):
   for name, said in (('tinny', 'did you mean pretrained:tiny?'), ('other', 'expected pretrained:tiny')):
     with pytest.raises(UsageError, match=f'^pretrained:{name}: no such flow; {re.escape(said)}$'):
       load_run(f'pretrained:{name}')

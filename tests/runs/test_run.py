@@ -67,7 +67,7 @@ def test_the_best_nll_of_a_flow_without_a_likelihood_term_is_not_taken(
   assert load_run(workdir).checkpoint == checkpoint
 
 
-def test_the_checkpoint_of_another_run_is_refused(run):
+def test_the_checkpoint_of_another_run_is_rejected(run):
   edit_record(run[0] / 'config.json', lambda record: record['config'].update(seed=7))
   with pytest.raises(UsageError, match=r'latest/ckpt-6: is a checkpoint of another run \(seed 0 and not 7\); put this'):
     load_run(run[0])

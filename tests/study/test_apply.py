@@ -87,7 +87,7 @@ def test_an_estimators_own_complaint_names_the_run_and_no_flag(run, measure, err
     analyze(run, 'kde')
 
 
-def test_a_generator_without_a_density_is_refused_where_one_is_needed(subject):
+def test_a_generator_without_a_density_is_rejected_where_one_is_needed(subject):
   subject = Subject(dataclasses.replace(subject.run, generator=flows.dcgan((4, 4, 1), channels=(2,))))
   with pytest.raises(UsageError, match='outliers needs a likelihood, which generator nice does not have'):
     _apply(subject, 'outliers')
@@ -99,7 +99,7 @@ def test_samples_are_drawn_once_and_must_be_finite(subject, monkeypatch):
   assert first.shape == (30, 4, 4, 1) and subject.samples(30, 0) is first
   assert not np.array_equal(subject.samples(30, 1), first)
   monkeypatch.setattr(type(subject.evaluator), 'sample', lambda *_, **__: np.full((7, 4, 4, 1), np.nan))
-  for _ in range(2):  # The second analysis is refused them, too.
+  for _ in range(2):  # The second analysis lacks them, too.
     with pytest.raises(UsageError, match='7 of 7 samples are not finite; try another `checkpoint`'):
       subject.samples(7, 0)
   monkeypatch.setattr('flowgan_tf.evaluation.scorer.make_scorer', lambda *arguments: arguments)

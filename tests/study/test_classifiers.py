@@ -53,7 +53,7 @@ def test_grey_images_score_1_and_more_than_there_are_real_ones_have_no_counterpa
     (np.zeros_like, 'has a class without training images'),
   ],
 )
-def test_labels_that_do_not_suffice_are_refused(subject, relabel, said):
+def test_labels_that_do_not_suffice_are_rejected(subject, relabel, said):
   dataset = subject.dataset
   train = dataclasses.replace(dataset.train, labels=relabel(dataset.train.labels))
   with pytest.raises(UsageError, match=said):

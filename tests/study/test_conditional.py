@@ -224,7 +224,7 @@ QUICK = {
   'outliers': {'images': 10},
   'independent_critic': {'critic_steps': 2},
 }
-REFUSED = {
+REJECTED = {
   ('label', None, 'nice'): {},
   ('label', 1, 'nice'): {'classifiers': 'compares all classes'},
   ('label', None, 'dcgan'): dict.fromkeys(('temperature', 'outliers'), 'needs a likelihood'),
@@ -234,19 +234,19 @@ REFUSED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('kind', 'label', 'name'), REFUSED)
+@pytest.mark.parametrize(('kind', 'label', 'name'), REJECTED)
 def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, kind, label, name):
   generator = flows.dcgan(SHAPE, channels=(2,), **ARGUMENTS[kind]) if name == 'dcgan' else None
   subject = conditional(kind, label, generator)
   subject.run = dataclasses.replace(subject.run, workdir=tmp_path)
   subject.scorer = None
-  refused = REFUSED[kind, label, name]
+  rejected = REJECTED[kind, label, name]
   if kind != 'label':
     needs = {name: f'cannot measure a run with condition {kind}' for name in ('kde', 'gmm', 'independent_critic')}
-    refused = refused | needs
+    rejected = rejected | needs
   for name, settings in QUICK.items():
-    if name in refused:
-      with pytest.raises(UsageError, match=re.escape(refused[name])) as caught:
+    if name in rejected:
+      with pytest.raises(UsageError, match=re.escape(rejected[name])) as caught:
         _apply(subject, name, **settings)
       assert '\n' not in str(caught.value)
       continue
@@ -254,7 +254,7 @@ def test_every_analysis_runs_or_says_in_a_line_why_not(conditional, tmp_path, ki
     given = {('label', None): 'own class' if name == 'ais' else 'all classes', ('label', 1): 'class 1'}
     assert (record['given'], record.get('label')) == (given.get((kind, label), kind), label and str(label))
     assert given.get((kind, label), kind) in '\n'.join(ANALYSES[name].lines(record))
-  assert {path.stem for path in tmp_path.glob('analysis/*.json')} == QUICK.keys() - refused.keys()
+  assert {path.stem for path in tmp_path.glob('analysis/*.json')} == QUICK.keys() - rejected.keys()
 
 
 @pytest.mark.parametrize(

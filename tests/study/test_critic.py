@@ -185,7 +185,7 @@ def test_settings_unpack_no_pretrained_flow(tmp_path, monkeypatch):
   assert Critic.Settings(other='pretrained:mnist').other and not (tmp_path / 'runs').exists()
 
 
-def test_refusals(subject):
+def test_rejections(subject):
   for settings, message in (
     ({}, '`other` must be the folder of another run'),
     ({'other': 'missing'}, '`other`: missing: no such folder'),

@@ -95,7 +95,7 @@ def test_without_a_scorer_there_are_likelihoods_and_a_grid(subject):
   assert list(Gmm().figures(runs)) == ['gmm_samples']
 
 
-def test_wrong_arguments_of_a_mixture_are_refused():
+def test_wrong_arguments_of_a_mixture_are_rejected():
   mixture = GaussianMixture(np.zeros((3, 2, 2, 1), np.float32))
   for images, bandwidths, said in (
     (np.zeros((1, 2, 2, 1)), [0.1, 0.0], '`bandwidths` must be above 0'),

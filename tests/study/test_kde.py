@@ -112,7 +112,7 @@ def test_the_search_uses_some_images_at_random(monkeypatch):
   assert found == pytest.approx(best, rel=0.1) and found != pytest.approx(best, rel=2e-3)
 
 
-def test_grey_levels_are_refused():
+def test_grey_levels_are_rejected():
   with pytest.raises(UsageError, match='`images` must be floats'):
     GaussianMixture(np.zeros((2, 4, 4, 1), np.uint8))
 

@@ -92,7 +92,7 @@ def test_thresholds_come_from_one_half_of_the_test_images_and_false_alarms_from_
   assert f'at most {rate:.1%} false alarms come from 200 test images. Of 200 others, {share} are called' in said
 
 
-def test_what_cannot_be_compared_is_refused(subject, tmp_path, monkeypatch):
+def test_what_cannot_be_compared_is_rejected(subject, tmp_path, monkeypatch):
   for other in (subject.run.config.dataset, write_images(tmp_path / 'o.npz', shape=(5, 4, 1))):
     with pytest.raises(UsageError, match=r'`other_dataset` must be a data set .* of shape \(4, 4, 1\)\. Got: '):
       measure(subject, other_dataset=other)

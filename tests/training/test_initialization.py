@@ -123,7 +123,7 @@ def test_a_hybrid_goes_on_with_the_critic_of_another_one(stubbed, config, tmp_pa
     initialize_from_run(config, dataset, second)
 
 
-def test_a_start_from_unsuitable_images_or_another_kind_of_run_is_refused(stubbed, config, tmp_path):
+def test_a_start_from_unsuitable_images_or_another_kind_of_run_is_rejected(stubbed, config, tmp_path):
   config.update_from_flattened_dict({'nice.components': 900, 'steps': 1})
   with pytest.raises(UsageError, match=r'^`nice.components` 900 does not fit: `images` must be at least 900 different'):
     train(config, tmp_path / 'few')

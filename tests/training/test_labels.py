@@ -99,14 +99,14 @@ def test_probabilities_of_classes_are_shares_of_the_labels_that_are_given():
     ({'labelled': 100, 'condition': 'label', 'nice.normalization': 'batch'}, '`labelled` must be 0 with batch norms'),
   ],
 )
-def test_refuses_settings_without_a_meaning(settings, words):
+def test_rejects_settings_without_a_meaning(settings, words):
   config = default_config()
   config.update_from_flattened_dict(settings)
   with pytest.raises(UsageError, match=words):
     validate(config)
 
 
-def test_refuses_more_labels_than_a_class_has():
+def test_rejects_more_labels_than_a_class_has():
   split = data.load('digits').train
   with pytest.raises(UsageError, match='class 0 has'):
     data.hide_labels(split, 5000, 10)

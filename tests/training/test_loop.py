@@ -435,7 +435,7 @@ def test_an_interrupted_start_from_another_run_logs_step_zero_once(stubbed, whol
     ({'strategy': 'mirrored:3'}, r'^`batch_size` must be a multiple of 3, the number of replicas of mirrored:3\.'),
   ],
 )
-def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(config, tmp_path, monkeypatch, settings, said):
+def test_what_cannot_be_trained_is_rejected_before_there_is_a_folder(config, tmp_path, monkeypatch, settings, said):
   monkeypatch.setattr(
     'flowgan_tf.base.errors.os.sysconf', {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': 4 * 50_000 * 16 - 1}.get
   )

@@ -147,7 +147,7 @@ class Together:
     return given
 
   def _all_reduce(self, operation, values):
-    tf.concat([tf.reshape(value, [-1]) for value in values], axis=0)  # As TensorFlow does, which refuses two dtypes.
+    tf.concat([tf.reshape(value, [-1]) for value in values], axis=0)  # As TensorFlow does, which rejects two dtypes.
     reduce = {tf.distribute.ReduceOp.MEAN: tf.reduce_mean, tf.distribute.ReduceOp.SUM: tf.reduce_sum}[operation]
     return [reduce(tf.stack(of_each), axis=0) for of_each in zip(*self._exchange(values), strict=True)]
 
@@ -413,13 +413,13 @@ def test_an_evaluation_is_the_same_on_several_replicas(on_one, tmp_path):
 
 
 @slow
-def test_a_worker_with_other_settings_is_refused(images, tmp_path):
+def test_a_worker_with_other_settings_is_rejected(images, tmp_path):
   run, outputs = tmp_path / 'run', [tmp_path / f'output{i}' for i in range(2)]
   flags = [*TINY, f'--dataset={images}', f'--workdir={run}', '--steps=2']
   rates = [[*flags, f'--config.optimizer.learning_rate={rate}'] for rate in (0.001, 0.002)]
   assert [status_of(worker) for worker in start_programs('train', rates, outputs)] == [1, 2]
   [of_chief], [of_worker] = (printed_by('train', output) for output in outputs)
-  assert of_chief == "train: another worker was refused, because its settings or data differ from the chief's"
+  assert of_chief == "train: another worker was rejected, because its settings or data differ from the chief's"
   expected = 'train: --config.optimizer.learning_rate must be the same on all workers. Got: 0.002 on worker 1'
   assert of_worker.startswith(expected)
   assert not run.exists()

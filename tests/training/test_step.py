@@ -228,7 +228,7 @@ def test_a_step_can_be_a_part_of_another_graph():
 
 
 def test_a_step_asks_nothing_of_the_host():
-  """An accelerator would wait for Python, and XLA would refuse it."""
+  """An accelerator would wait for Python, and XLA would reject it."""
   config = make_config({'nice.histogram_bins': 4, 'nice.components': 2}, objective='hybrid', jit=False)
   _, step = prepared(config)
   whole = tf.function(lambda images: step(images, step=0), autograph=False).get_concrete_function(images_for(config))

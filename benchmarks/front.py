@@ -30,10 +30,10 @@ def draw(points: list[tuple[str, str, float, float]]) -> Figure:
   axes = figure.subplots()
   leftmost = min(points, key=lambda point: point[2])[0]
   for color, model in zip(COLORS, dict.fromkeys(point[0] for point in points), strict=False):
-    own = [point[1:] for point in points if point[0] == model]
-    _, nll, fid = zip(*own, strict=True)
+    trainings = [point[1:] for point in points if point[0] == model]
+    _, nll, fid = zip(*trainings, strict=True)
     axes.plot(nll, fid, color=color, marker='o', markersize=6, linewidth=1.4, label=model)
-    for training, x, y in own:
+    for training, x, y in trainings:
       # The labels of the leftmost model are on its left, so that they cover no other model.
       side, aligned = (-7, 'right') if model == leftmost else (7, 'left')
       at, text = (side, -9 if 'hybrid' in training else 6), training.replace('maximum likelihood', 'MLE')

@@ -120,8 +120,8 @@ class Setting:
   def values(self) -> str:
     """The values that it may have, in words."""
     if self.choices is not None:
-      own = ', or your own' if isinstance(self.choices, Registry) else ''
-      return ', '.join(f'`{choice}`' for choice in self.choices) + own
+      plug_in = ', or your own' if isinstance(self.choices, Registry) else ''
+      return ', '.join(f'`{choice}`' for choice in self.choices) + plug_in
     if self.must is not None:
       return self.must[0]
     if (self.minimum, self.maximum) != (None, None):
@@ -247,12 +247,12 @@ _FROM_ELSEWHERE = ('dtype', 'name', 'classes', 'condition_shape', 'bounds')
 
 def _keywords(build: Callable) -> dict[str, tuple[inspect.Parameter, Any]]:
   """Returns the keywords of a builder that are settings, each with what its annotation means."""
-  own = inspect.unwrap(build)
-  parameters = inspect.signature(own).parameters
+  function = inspect.unwrap(build)
+  parameters = inspect.signature(function).parameters
   found = {n: p for n, p in parameters.items() if p.kind == p.KEYWORD_ONLY and n not in _FROM_ELSEWHERE}
   written = {name: p.annotation for name, p in found.items() if p.annotation is not p.empty}
   # Other annotations, such as the return type, may need TensorFlow.
-  scope = getattr(own, '__globals__', None) or getattr(inspect.getmodule(own), '__dict__', {})
+  scope = getattr(function, '__globals__', None) or getattr(inspect.getmodule(function), '__dict__', {})
   hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=written), scope, include_extras=True)
   return {name: (parameter, hints.get(name)) for name, parameter in found.items()}
 

@@ -14,12 +14,12 @@ class Grid(NamedTuple):
   Attributes:
     distance: How far its pixels are from the nearest one that it sees.
     seen: Whether it sees a pixel, bools `[height, width]`.
-    own: Slices of an image, which take its own pixels out of it.
+    pixels: Slices of an image, which take its pixels out of it.
   """
 
   distance: int
   seen: np.ndarray
-  own: tuple[slice, ...]
+  pixels: tuple[slice, ...]
 
 
 def grids(event_shape: Sequence[int], networks: int | None = None) -> list[Grid]:
@@ -36,16 +36,16 @@ def _all(event_shape: Sequence[int]) -> Iterator[Grid]:
   left, distance = np.ones(event_shape[:2], bool), 1
   while np.count_nonzero(left) > 1:
     for offsets in ((0, distance), (distance, 0), (distance, distance)):
-      own = tuple(slice(offset, None, 2 * distance) for offset in offsets)
-      if left[own].any():
+      pixels = tuple(slice(offset, None, 2 * distance) for offset in offsets)
+      if left[pixels].any():
         left = left.copy()
-        left[own] = False
-        yield Grid(distance, left, own)
+        left[pixels] = False
+        yield Grid(distance, left, pixels)
     distance *= 2
 
 
 def turns(event_shape: Sequence[int], order: Sequence[Grid]) -> list[np.ndarray]:
   """Returns which entries of a flat event each turn finds: first those that no network predicts, then each grid's."""
   index = np.arange(np.prod(event_shape, dtype=int)).reshape(event_shape)
-  entries = [index[grid.own].ravel() for grid in order]
+  entries = [index[grid.pixels].ravel() for grid in order]
   return [np.setdiff1d(index, np.concatenate([*entries, []])), *entries]

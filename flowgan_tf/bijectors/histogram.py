@@ -257,7 +257,7 @@ class HistogramLogit(VariableBijector, OnePassBijector):
       return groups
     grid = self._grids[turn - 1]
     seen = inputs * tf.constant(grid.seen[..., np.newaxis], inputs.dtype)
-    output = self._conditioners[-turn](seen, training=training, condition=condition)[:, *grid.own]
+    output = self._conditioners[-turn](seen, training=training, condition=condition)[:, *grid.pixels]
     output = tf.reshape(output, (-1, *groups.shape[1:]))
     return (1 - _LEAST_SHARE) * tf.nn.softmax(tf.math.log(groups) + output) + _LEAST_SHARE * groups
 

@@ -100,18 +100,18 @@ class Target:
 
   def of_parts(self, n: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keywords that prior and bijector take with the first n values."""
-    own = self.rows(np.arange(n)).keywords
+    keywords = self.rows(np.arange(n)).keywords
     if self.is_flow:
-      return self.distribution._kwargs_split_fn(own)
-    return {}, bijector_kwargs(self.bijector, **own) if own else {}
+      return self.distribution._kwargs_split_fn(keywords)
+    return {}, bijector_kwargs(self.bijector, **keywords) if keywords else {}
 
   def log_prob(self, values: tf.Tensor | np.ndarray) -> np.ndarray:
     """Log densities of the first values, float64 `[n]`, some at a time."""
     found, step = [], _at_once(values)
     for i in range(0, len(values), step):
       some = tf.cast(values[i : i + step], self.distribution.dtype)
-      own = self.rows(np.arange(i, i + len(some))).keywords
-      found.append(np.asarray(self.distribution.log_prob(some, **own), np.float64))
+      keywords = self.rows(np.arange(i, i + len(some))).keywords
+      found.append(np.asarray(self.distribution.log_prob(some, **keywords), np.float64))
     return np.concatenate(found)
 
   def sample(self, n: int, seed: int) -> tf.Tensor:

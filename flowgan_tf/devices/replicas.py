@@ -180,9 +180,9 @@ def make_replicas(strategy: str) -> Replicas:
     return SINGLE
   kind, _, number = strategy.partition(':')
   if kind == 'multi_worker':
-    own, addresses = _read_cluster(os.environ.get('TF_CONFIG'))
-    _LOG.info('Worker %s waits for all of %s.', own, ', '.join(addresses))
-    _meet(own, addresses)
+    own_address, addresses = _read_cluster(os.environ.get('TF_CONFIG'))
+    _LOG.info('Worker %s waits for all of %s.', own_address, ', '.join(addresses))
+    _meet(own_address, addresses)
     made = tf.distribute.MultiWorkerMirroredStrategy()
     if threading.current_thread() is threading.main_thread():  # Python's handler again, instead of TensorFlow's.
       signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
@@ -197,21 +197,23 @@ def make_replicas(strategy: str) -> Replicas:
   return replicas
 
 
-def _meet(own, addresses):
+def _meet(own_address, addresses):
   """Waits until all workers listen at their addresses.
 
   TensorFlow would wait for them, too, but hears no signal meanwhile: it takes SIGTERM for a notice of preemption, and
   lets no other Python thread run.
   """
   try:
-    port = '', _host_and_port(own)[1]
+    port = '', _host_and_port(own_address)[1]
     both = socket.has_dualstack_ipv6()
     listening = socket.create_server(port, family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
   except OSError as error:
-    raise UsageError(f'`strategy`: cannot listen at {own} from TF_CONFIG ({error.strerror})', 'strategy') from error
+    raise UsageError(
+      f'`strategy`: cannot listen at {own_address} from TF_CONFIG ({error.strerror})', 'strategy'
+    ) from error
   with listening:
     for address in addresses:
-      while address != own:
+      while address != own_address:
         with contextlib.suppress(OSError), socket.create_connection(_host_and_port(address), timeout=1):
           break
         time.sleep(0.1)
@@ -237,12 +239,12 @@ def _read_cluster(text):
     jobs, task = found['cluster'], found['task']
     addresses = [address for job in jobs.values() for address in job]
     ports = [port for host, port in map(_host_and_port, addresses) if host]
-    index, own = int(str(task['index'])), jobs[task['type']]  # Reject 1.5, which `int` would take for 1.
-    lists = all(isinstance(job, list) and job for job in jobs.values())
+    index, job = int(str(task['index'])), jobs[task['type']]  # Reject 1.5, which `int` would take for 1.
+    lists = all(isinstance(listed, list) and listed for listed in jobs.values())
     known = jobs.keys() <= {'chief', 'worker'} and len(jobs.get('chief', 'a')) == 1
     distinct = len(set(addresses)) == len(addresses) == len(ports) and all(0 < port < 2**16 for port in ports)
-    if lists and known and distinct and 0 <= index < len(own):
-      return own[index], addresses
+    if lists and known and distinct and 0 <= index < len(job):
+      return job[index], addresses
   raise UsageError(
     "`strategy` 'multi_worker' needs the environment variable TF_CONFIG, which must be JSON such as "
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}. '

@@ -178,8 +178,8 @@ def front(
     axes.set_xscale('asinh', linear_width=width)
   notes: list[tuple[float, float, str]] = []
   for label, look in choose_looks(point[0] for point in points).items():
-    own = sorted((point for point in points if point[0] == label), key=lambda point: point[1])
-    _, orders, nll, score, nll_se, score_sd, texts = zip(*own, strict=True)
+    of_label = sorted((point for point in points if point[0] == label), key=lambda point: point[1])
+    _, orders, nll, score, nll_se, score_sd, texts = zip(*of_label, strict=True)
     x = np.subtract(nll, origin)
     style = look | {'linestyle': 'none'} if len(set(orders)) < len(orders) else look  # Seeds have no order.
     axes.errorbar(x, score, score_sd, nll_se, label=label, elinewidth=0.9, markersize=5, **style)

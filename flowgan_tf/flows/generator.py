@@ -177,11 +177,11 @@ class Generator(HiddenFromKeras):
   def _with_condition(self, batch, condition):
     """Broadcasts a batch shape with the condition's; returns the result, and a condition of that batch shape."""
     event_ndims = len(self.condition_shape or ())
-    own, _ = divided_shape(condition, event_ndims)
+    shape, _ = divided_shape(condition, event_ndims)
     try:
-      together = broadcast_shape(batch, own)
+      together = broadcast_shape(batch, shape)
     except ValueError:
-      raise UsageError(f'`condition` must have a batch shape that suits {batch}. Got: {own}.', 'condition') from None
+      raise UsageError(f'`condition` must have a batch shape that suits {batch}. Got: {shape}.', 'condition') from None
     return together, broadcast_batch(condition, together, event_ndims)
 
   def _broadcast(self, events, event_shape, condition):

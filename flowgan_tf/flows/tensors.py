@@ -47,7 +47,7 @@ def broadcast_shape(
 
 def broadcast_batch(tensor: tf.Tensor, batch_shape: tf.TensorShape | tf.Tensor, event_ndims: int) -> tf.Tensor:
   """Gives a tensor a batch shape, and returns one that has it as it is, so that TFP's cache knows it again."""
-  own, event_shape = divided_shape(tensor, event_ndims)
-  if isinstance(own, tf.TensorShape) and isinstance(batch_shape, tf.TensorShape) and own == batch_shape:
+  found, event_shape = divided_shape(tensor, event_ndims)
+  if isinstance(found, tf.TensorShape) and isinstance(batch_shape, tf.TensorShape) and found == batch_shape:
     return tensor
   return tf.broadcast_to(tensor, tf.concat([batch_shape, event_shape], axis=0))

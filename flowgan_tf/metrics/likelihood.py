@@ -113,14 +113,14 @@ def make_likelihood_fn(
     for chunk in [images] if isinstance(images, np.ndarray) else images:
       chunk = chunk.astype(flow.dtype.as_numpy_dtype)
       there_and_back = len(chunk) if round_trips is None else max(0, min(len(chunk), round_trips - n))
-      own = take(conditions, slice(n, n + len(chunk)))
+      of_chunk = take(conditions, slice(n, n + len(chunk)))
       if there_and_back:
-        first = chunk[:there_and_back], batch_size, take(own, slice(there_and_back))
+        first = chunk[:there_and_back], batch_size, take(of_chunk, slice(there_and_back))
         log_prob, error = map_batches(measure, *first, what='likelihood')
         log_probs.append(log_prob)
         errors.append(error)
       if there_and_back < len(chunk):
-        rest = chunk[there_and_back:], batch_size, take(own, slice(there_and_back, None))
+        rest = chunk[there_and_back:], batch_size, take(of_chunk, slice(there_and_back, None))
         log_probs.append(map_batches(density, *rest, what='likelihood'))
       n += len(chunk)
     log_prob, of_classes = np.concatenate(log_probs), {}
@@ -145,10 +145,10 @@ def _of_classes(
   joint: np.ndarray, log_prob: np.ndarray, labels: np.ndarray, class_probs: np.ndarray
 ) -> dict[str, float]:
   """Returns the last four fields of a `Likelihood`, from log p(x, y) `[n, classes]`, log p(x) `[n]` and p(y)."""
-  own = joint[np.arange(len(labels)), labels] - np.log(class_probs)[labels]
+  of_label = joint[np.arange(len(labels)), labels] - np.log(class_probs)[labels]
   accuracy = float(np.mean(joint.argmax(axis=1) == labels))
   return {
-    'conditional_nll': -float(own.mean()),
+    'conditional_nll': -float(of_label.mean()),
     'class_accuracy': accuracy,
     'class_accuracy_error': binomial_error(accuracy, len(labels)),
     'calibration_error': calibration_error(scipy.special.softmax(joint, axis=1), labels),

@@ -288,7 +288,7 @@ def idle(name: str, config: config_dict.ConfigDict) -> str:
     return f'{blamed} {config[blamed]}'
   if block in ('critic_optimizer', short_name(config.critic)) and (why := idle('critic', config)):
     return why
-  adversarial = {own for kind in kinds_of(config) if kind.adversarial_only for own in kind.Settings.declared()}
+  adversarial = {name for kind in kinds_of(config) if kind.adversarial_only for name in kind.Settings.declared()}
   if name in adversarial and config.objective == 'mle':
     return 'objective mle'
   found = declared(config).get(name)

@@ -162,17 +162,20 @@ class Critic(Analysis):
     truth = record['exact']
     shared = {'exact_accuracy': truth['accuracy'], 'exact_accuracy_standard_error': truth['accuracy_standard_error']}
     rows = {}
-    for label, own in record['critics'].items():
-      updates, last = list(own['curve'].items())[-1]
-      rows[label] = own | last | shared | {'updates': int(updates), 'n': record['n']}
+    for label, critic in record['critics'].items():
+      updates, last = list(critic['curve'].items())[-1]
+      rows[label] = critic | last | shared | {'updates': int(updates), 'n': record['n']}
     return rows
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
     [run] = runs
     record = run.studies[self.name].record
     series = {
-      label: ([int(step) for step in own['curve']], np.array([f['share'] for f in own['curve'].values()], np.float64))
-      for label, own in record['critics'].items()
+      label: (
+        [int(step) for step in critic['curve']],
+        np.array([f['share'] for f in critic['curve'].values()], np.float64),
+      )
+      for label, critic in record['critics'].items()
     }
     return {
       self.name: Figure.of_plot(
@@ -215,7 +218,9 @@ class _Flows:
     """Draws `n` samples of each flow that measure."""
     steps = range(-(-n // _MEASURED))
     seeds = [self.seeds(_MEASUREMENT, step) for step in steps]
-    return [np.concatenate([draw(_MEASURED, own[i]).numpy() for own in seeds])[:n] for i, draw in enumerate(self._draw)]
+    return [
+      np.concatenate([draw(_MEASURED, pair[i]).numpy() for pair in seeds])[:n] for i, draw in enumerate(self._draw)
+    ]
 
   def log_ratio(self, images: tf.Tensor) -> tf.Tensor:
     """Returns log p/q of images in nats, as TensorFlow code."""

@@ -188,8 +188,8 @@ class Jacobian(Analysis):
     conditions = subject.conditions_for_samples(settings.noise_vectors, settings.seed)
     noise = subject.run.generator.given(conditions).sample_noise(settings.noise_vectors, seed)
     found = spectrum(generator, noise, conditions)
-    values, own = found.singular_values, found.flow_log_det
-    log_det = found.log_det if own is None else own
+    values, of_flow = found.singular_values, found.flow_log_det
+    log_det = found.log_det if of_flow is None else of_flow
     ratios = np.divide(values[:, 0], values[:, -1], out=np.full(len(values), np.inf), where=values[:, -1] > 0)
     numbers = {
       'n': values.shape[0],
@@ -200,9 +200,9 @@ class Jacobian(Analysis):
       'largest_condition_number': ratios.max(),
       'below_precision': found.below_precision.mean(),
     }
-    if own is not None:
+    if of_flow is not None:
       numbers['mean_log_det_of_matrix'] = found.log_det.mean()
-      numbers['largest_relative_difference'] = np.max(np.abs(found.log_det / own - 1))
+      numbers['largest_relative_difference'] = np.max(np.abs(found.log_det / of_flow - 1))
     return numbers, {'singular_values': values}
 
   def records(self, record: dict) -> dict[str, dict]:

@@ -88,8 +88,8 @@ class Temperature(Analysis):
     numbers = [{'temperature': temperature} for temperature in _TEMPERATURES]
     for split, prefix in (('validation', 'validation_'), ('test', '')):
       values = subject.map(log_prob, *subject.batch(split, of_density=True))
-      for record, own in zip(numbers, values.T, strict=True):
-        record |= mean_nll(own, prefix)
+      for record, log_probs in zip(numbers, values.T, strict=True):
+        record |= mean_nll(log_probs, prefix)
     pictures = []
     for record in numbers:
       images = subject.draw(settings.samples, settings.seed, record['temperature'])
@@ -99,7 +99,7 @@ class Temperature(Analysis):
     return {'selection': scorer and scorer.selection, 'temperatures': numbers}, {'samples': np.stack(pictures)}
 
   def records(self, record: dict) -> dict[str, dict]:
-    return {f't = {own["temperature"]:g}': own for own in record['temperatures']}
+    return {f't = {row["temperature"]:g}': row for row in record['temperatures']}
 
   def figures(self, runs: Sequence[Summary]) -> dict[str, Figure]:
     studies = {run.label: run.studies[self.name] for run in runs}
@@ -122,8 +122,8 @@ class Temperature(Analysis):
 def _alike(record: dict, other: dict) -> bool:
   """Whether all temperatures of a record have the other's score, by the same network and number of samples."""
   return all(
-    own.get(other['selection']) is not None and scored_alike(own, other['temperatures'][0])
-    for own in record['temperatures']
+    row.get(other['selection']) is not None and scored_alike(row, other['temperatures'][0])
+    for row in record['temperatures']
   )
 
 
@@ -136,7 +136,7 @@ def _points(label: str, numbers: list[dict], name: str) -> list[tuple]:
 
 
 def _grid(label: str, study: Study) -> Figure:
-  samples, temperatures = study.arrays['samples'], [own['temperature'] for own in study.record['temperatures']]
+  samples, temperatures = study.arrays['samples'], [row['temperature'] for row in study.record['temperatures']]
   said = ', '.join(f'{t:g}' for t in temperatures)
   return Figure.of_pixels(
     image_grid(samples.reshape(-1, *samples.shape[2:]), samples.shape[1]),

@@ -167,5 +167,5 @@ def _critic_of(config):
 
 
 def _generator_of(config, image_shape, generator):
-  own = {'classes': generator.classes, 'condition_shape': generator.condition_shape}
-  return {'image_shape': tuple(image_shape), 'condition': config.condition, **own, **_block(config, 'generator')}
+  given = {'classes': generator.classes, 'condition_shape': generator.condition_shape}
+  return {'image_shape': tuple(image_shape), 'condition': config.condition, **given, **_block(config, 'generator')}

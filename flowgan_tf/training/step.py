@@ -203,14 +203,14 @@ class TrainStep:
     metrics: dict[str, tf.Tensor] = {}
     noise_seed = stateless_seed(self.config.seed, Purpose.CRITIC, state.step)
     parts = batch.images.shape[0] // self._batch_size
-    real = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
+    batches = [_map(lambda part, i=i: tf.split(part, parts)[i], batch) for i in range(parts)]
     fake = tf.split(fake, fake.shape[0] // self._batch_size)
     for i, with_penalty in enumerate(penalized):
       penalty_seed = tf.random.experimental.stateless_fold_in(noise_seed, i + 1)
-      own = real[i % len(real)]
+      real = batches[i % len(batches)]
       with tf.GradientTape() as tape:
-        critic = self._critic_given(own)
-        loss, found = adversary.critic_loss(critic, own.images, fake[i % len(fake)], penalty_seed, with_penalty)
+        critic = self._critic_given(real)
+        loss, found = adversary.critic_loss(critic, real.images, fake[i % len(fake)], penalty_seed, with_penalty)
         scaled = state.critic_optimizer.scale_loss(loss)
       gradients = self._gradients(tape, scaled, state.critic.trainable_variables)
       self.inspect(found, gradients, state.critic.trainable_variables)

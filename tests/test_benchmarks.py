@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import compare, front
+from benchmarks import compare, front, recipe
 from benchmarks.peers import work
 from flowgan_tf import flows
 from flowgan_tf.bijectors import AffineCoupling
@@ -203,6 +203,17 @@ def test_every_result_on_mnist_is_drawn():
   assert found[0] == ("NICE, the paper's prior", 'maximum likelihood', -3353, 71)
   [axes] = front.draw(found).axes
   assert [len(line.get_xdata()) for line in axes.lines] == list(collections.Counter(row[0] for row in found).values())
+
+
+def test_the_curves_of_the_papers_recipe_are_those_of_its_page():
+  found, best = recipe.curves((CHECKOUT / 'docs/results/paper.md').read_text(encoding='utf-8'))
+  assert best == {'MLE': 7.42, 'Hybrid': 9.37, 'ADV': 9.24}
+  assert found['MLE'][0] == (5000, 5.44, 123)
+  assert found['Hybrid'][:2] == [(5000, 7.49, 37), (10_000, 8.01, 22)]
+  assert found['ADV'][5] == (30_000, 8.92, 13)
+  of_mode, of_fid = recipe.draw(found, best).axes
+  assert [len(line.get_xdata()) for line in of_fid.lines] == [len(curve) for curve in found.values()]
+  assert {line.get_ydata()[0] for line in of_mode.lines if line.get_linestyle() == ':'} == set(best.values())
 
 
 @pytest.mark.slow

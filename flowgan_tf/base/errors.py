@@ -25,7 +25,6 @@ __all__ = [
   'check_integers',
   'check_memory',
   'check_number',
-  'check_path',
   'check_range',
   'did_you_mean',
   'is_integer',
@@ -112,11 +111,6 @@ def check_number(name: str, value: Any, expected: str, holds: Callable[[float], 
 def check_range(name: str, value: Any, low: float, high: float) -> None:
   """Checks for a number from `low` to `high`."""
   check_number(name, value, f'a number from {low:g} to {high:g}', lambda v: low <= v <= high)
-
-
-def check_path(name: str, value: object) -> None:
-  """Checks for a path that can exist, whether or not it does."""
-  check(name, value, 'a path', is_path(value))
 
 
 def is_path(value: Any) -> bool:

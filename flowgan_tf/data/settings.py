@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.base.errors import LARGEST_IMAGE, check, is_path
+from flowgan_tf.base.errors import LARGEST_IMAGE, check
 from flowgan_tf.base.plugins import is_plugin
-from flowgan_tf.base.settings import Settings, setting
+from flowgan_tf.base.settings import PATH, Settings, setting
 from flowgan_tf.data import conditions
 from flowgan_tf.data.names import is_local
 from flowgan_tf.flows.registry import traits_of
-
-PATH = 'a path', is_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The names of data sets, and whether there is what a setting names; all of it without TensorFlow."""
+"""The names of data sets and splits, and whether there is what a setting names; all of it without TensorFlow."""
 
 import importlib
 import os
@@ -12,6 +12,7 @@ from flowgan_tf.base.plugins import is_plugin
 #: The data sets of TFDS that are split here as in the literature.
 OF_TFDS = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
 NAMES = ('digits', *OF_TFDS)
+SPLITS = ('train', 'validation', 'test')
 
 _OF_TFDS = re.compile(r'[a-z][a-z0-9_]*(/\w[\w.+-]*)?')
 

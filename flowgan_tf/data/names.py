@@ -22,6 +22,16 @@ def is_local(dataset: str) -> bool:
   return dataset not in NAMES and os.path.exists(os.path.expanduser(dataset))
 
 
+def is_outside(dataset: str) -> bool:
+  """Whether a data set is `module:function`, and no file or folder has that name."""
+  return is_plugin(dataset) and not os.path.exists(os.path.expanduser(dataset))
+
+
+def is_of_tfds(dataset: str) -> bool:
+  """Whether a data set, if there is one of this name, is one of TFDS."""
+  return not (dataset == 'digits' or is_local(dataset) or is_plugin(dataset))
+
+
 def tfds_root(data_dir: str | None) -> str:
   """Returns the folder of prepared data sets of TFDS."""
   return os.path.expanduser(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
@@ -39,7 +49,7 @@ def check_exists(dataset: str, data_dir: str | None = None) -> None:
 
   It also rejects a folder of TFDS that does not exist.
   """
-  if dataset == 'digits' or is_local(dataset) or is_plugin(dataset):
+  if not is_of_tfds(dataset):
     return
   if data_dir and not os.path.isdir(os.path.expanduser(data_dir)):
     raise UsageError(

@@ -6,10 +6,9 @@ import dataclasses
 from typing import Any
 
 from flowgan_tf.base.errors import LARGEST_IMAGE, check
-from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.base.settings import PATH, Settings, setting
 from flowgan_tf.data import conditions
-from flowgan_tf.data.names import is_local
+from flowgan_tf.data.names import is_of_tfds
 from flowgan_tf.flows.registry import traits_of
 
 
@@ -55,7 +54,4 @@ class DataSettings(Settings):
   @classmethod
   def idle(cls, name: str, config: Any) -> str:
     """Only data sets of TFDS are prepared."""
-    prepared = name != 'data_dir' or not (
-      config.dataset == 'digits' or is_local(config.dataset) or is_plugin(config.dataset)
-    )
-    return '' if prepared else f'dataset {config.dataset}'
+    return f'dataset {config.dataset}' if name == 'data_dir' and not is_of_tfds(config.dataset) else ''

@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.base.errors import UsageError, check, check_choice
+from flowgan_tf.base.errors import UsageError, blaming, check, check_choice
 from flowgan_tf.base.plugins import is_plugin, search_in, short_name
 from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.data.names import check_exists, is_local
@@ -237,10 +237,8 @@ def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None
   """Checks that the data and the run from which a training starts exist, before TensorFlow is loaded."""
   check_exists(config.dataset, config.data_dir)
   if config.init_from and not available(workdir):
-    try:
+    with blaming('init_from'):
       find_run(config.init_from)
-    except UsageError as error:
-      raise UsageError(f'`init_from`: {error}', 'init_from') from error
 
 
 def _check_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict, saved: Description | None) -> None:

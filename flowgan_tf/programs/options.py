@@ -323,11 +323,12 @@ def _read_analyses(users: Mapping[str, Sequence[Analysis]], what: Sequence[str])
   for name in what:
     check_choice('what', name, known)
     analysis = known[name]
-    values = {field.name: given[field.name] for field in dataclasses.fields(analysis.Settings) if field.name in given}
+    values = {setting: given[setting] for setting in analysis.Settings.declared() if setting in given}
     for flag in analysis.needs_flags:
       needed = flag.removeprefix('--').partition('=')[0]
       check(needed, values.get(needed), f'given for {name}, as in {flag}', values.get(needed))
-    settings[name] = dataclasses.asdict(analysis.Settings(**values))
+    defaults = {setting: found.default for setting, found in analysis.Settings.declared().items()}
+    settings[name] = dataclasses.asdict(analysis.Settings.of(defaults | values))
   chosen = {known[name].name for name in what}
   idle_flags = (flag for flag, sharing in users.items() if chosen.isdisjoint(analysis.name for analysis in sharing))
   command.reject_idle(idle_flags, f'with --what={",".join(what)}')

@@ -67,6 +67,11 @@ def warn_of_wrong_inverse(
     _LOG.warning(text, step, error)
 
 
+def check_room_for_samples(n: int, generator: Generator) -> None:
+  """Checks that memory can hold n samples of a generator and their noise, in float32."""
+  check_memory('samples and their noise', 2 * 4 * n * generator.event_shape.num_elements())
+
+
 class Evaluator:
   """Measures one generator repeatedly, with functions that are traced only once."""
 
@@ -144,7 +149,7 @@ class Evaluator:
     Raises:
       UsageError: If the samples would not fit into memory.
     """
-    check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
+    check_room_for_samples(n, self._generator)
     seed = stateless_seed(self._config.seed, purpose, step)
     # The batches are full, because the noise of the first samples must not depend on the number of samples.
     full = -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL

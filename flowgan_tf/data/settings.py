@@ -41,15 +41,13 @@ class DataSettings(Settings):
 
   @classmethod
   def check(cls, config: Any) -> None:
-    """Checks what a table, a vector and hidden labels exclude."""
+    """Checks what a table and a vector exclude."""
     rows = traits_of(config).draws_rows
     for name, only in (('flip', False), ('shift', 0)):
       expected = f'{only!r} with generator {config.generator}, whose samples are not images'
       check(name, config[name], expected, not rows or config[name] == only)
     expected = "0 with `condition` 'vector', because a vector may say where things are in the image"
     check('shift', config.shift, expected, not config.shift or config.condition != 'vector')
-    expected = "0 unless `objective` is 'mle', because the critic needs all labels"
-    check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')
 
   @classmethod
   def idle(cls, name: str, config: Any) -> str:

@@ -3,13 +3,14 @@
 Their messages have one form: "`steps` must be an integer of at least 1. Got: 0."
 """
 
+import contextlib
 import difflib
 import errno
 import math
 import numbers
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
   'LARGEST_IMAGE',
   'LARGEST_TEMPERATURE',
   'UsageError',
+  'blaming',
   'check',
   'check_bool',
   'check_choice',
@@ -25,7 +27,6 @@ __all__ = [
   'check_integers',
   'check_memory',
   'check_number',
-  'check_path',
   'check_range',
   'did_you_mean',
   'is_integer',
@@ -114,11 +115,6 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
   check_number(name, value, f'a number from {low:g} to {high:g}', lambda v: low <= v <= high)
 
 
-def check_path(name: str, value: object) -> None:
-  """Checks for a path that can exist, whether or not it does."""
-  check(name, value, 'a path', is_path(value))
-
-
 def is_path(value: Any) -> bool:
   """Whether a text is a path that can exist: not too long, and without null characters."""
   try:
@@ -164,6 +160,15 @@ def renamed(error: UsageError, names: Mapping[str, str]) -> UsageError:
   for name, other in names.items():
     message = message.replace(f'`{name}`', f'`{other}`')
   return UsageError(message, error.argument and names.get(error.argument, error.argument))
+
+
+@contextlib.contextmanager
+def blaming(argument: str) -> Iterator[None]:
+  """Within this block, a `UsageError` names first the argument, such as the run that is read in the block."""
+  try:
+    yield
+  except UsageError as error:
+    raise UsageError(f'`{argument}`: {error}', argument) from error
 
 
 def _shown(value):

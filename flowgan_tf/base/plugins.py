@@ -74,6 +74,8 @@ class Registry(dict[str, T]):
   GENERATORS['nice'], GENERATORS['my_flow:checkered']
   ```
 
+  `get` and iteration know the parts of the package alone.
+
   Raises:
     UsageError: If there is no such module or no such name in it, or it is not a part of this kind. What the module
       raises is raised.
@@ -121,6 +123,6 @@ class Registry(dict[str, T]):
     check(self._kind, name, f'MODULE:NAME of {self._expected}', self._holds(part))
     if said := self._wrong(part):
       raise UsageError(f'`{self._kind}` {name}: {said}', self._kind)
-    if attribute in self.keys():  # Their settings would have the same names.
+    if self.get(attribute):  # Their settings would have the same names.
       raise UsageError(f'`{self._kind}` must not be called {attribute}, as a part of flowgan_tf is.', self._kind)
     return part

@@ -23,10 +23,8 @@ import tqdm
 
 from flowgan_tf.base.errors import printable
 
-_FIRST, _EVERY = (
-  3.0,
-  25.0,
-)  # seconds of silence, after which a line names the task, and after which it says how far it is
+# Seconds of silence, after which a line names the task, and after which it says how far it is.
+_FIRST, _EVERY = 3.0, 25.0
 _INTERVAL = 1.0  # seconds between two looks at a task that counts
 
 _programs = 0  # tasks `Task('')` that are open

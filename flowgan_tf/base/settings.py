@@ -15,18 +15,19 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self, TypeVar
 
-from flowgan_tf.base.errors import check, check_choice, check_number, is_integer
+from flowgan_tf.base.errors import check, check_choice, check_number, is_integer, is_path
 from flowgan_tf.base.plugins import Registry
 
 __all__ = ['Setting', 'Settings', 'check_kind', 'setting', 'settings_of', 'with_settings', 'wrong_settings']
 
 _SMALLEST_FLOAT, _LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, in which trainings compute
 
-# What a number must be, and whether it is.
+# What a value must be, and whether it is.
 Range = tuple[str, Callable[[Any], bool]]
 BELOW_ONE: Range = ('a number of at least 0 and below 1', lambda v: 0 <= v < 1)
 NOT_NEGATIVE: Range = ('a finite number of at least 0', lambda v: v >= 0)
 POSITIVE: Range = ('a positive number', lambda v: v > 0)
+PATH: Range = ('a path', is_path)
 
 # The largest sizes of a network: far above any model, and small enough that it can be built, or rejected for memory.
 MOST_UNITS = 65_536
@@ -71,7 +72,7 @@ def with_current_names(block: str, arguments: Mapping[str, Any]) -> dict[str, An
 # What a value must be, and whether it is, for each type of setting.
 _KINDS: dict[type, Range] = {
   bool: ('True or False', lambda v: isinstance(v, bool)),
-  int: ('an integer', lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool)),
+  int: ('an integer', is_integer),
   float: ('a number', lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)),
   str: ('a text', lambda v: isinstance(v, str)),
   tuple: ('a tuple', lambda v: isinstance(v, tuple | list)),

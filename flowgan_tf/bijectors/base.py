@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -139,6 +139,23 @@ def bijector_kwargs(
   check_bool('training', training)
   offered = {'training': training, 'condition': condition}
   return _kwargs(bijector, {name: value for name, value in offered.items() if value is not None})
+
+
+@contextlib.contextmanager
+def wrapped_methods(
+  parts: Iterable[tfp.bijectors.Bijector],
+  methods: Sequence[str],
+  wrap: Callable[[tfp.bijectors.Bijector, str, Callable], Callable],
+) -> Iterator[None]:
+  """Within this block, bijectors have `wrap(part, method, original)` in place of their methods of these names."""
+  found = [(part, method) for part in parts for method in methods if hasattr(part, method)]
+  for part, method in found:
+    vars(part)[method] = wrap(part, method, getattr(part, method))  # `setattr` would make TensorFlow track it.
+  try:
+    yield
+  finally:
+    for part, method in found:
+      del vars(part)[method]
 
 
 def takes_condition(bijector: tfp.bijectors.Bijector) -> bool:

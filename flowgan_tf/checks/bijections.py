@@ -7,7 +7,7 @@ part that fails is named.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from tensorflow_probability.python.bijectors.invert import _Invert
 from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import FactorOut
 from flowgan_tf.checks.finding import Finding
-from flowgan_tf.checks.rounding import ROUNDINGS, lost, per_value, root_eps, rounded, worst
+from flowgan_tf.checks.rounding import ROUNDINGS, lost, per_value, root_eps, round_trip_with_allowed, rounded, worst
 from flowgan_tf.checks.target import Target, rows_of
 from flowgan_tf.display.tables import listed
 
@@ -135,33 +135,14 @@ def _other_checks(part: Part) -> Iterator[Finding]:
 def round_trips(part: Part) -> Iterator[Finding]:
   """Checks image -> noise -> image, and noise -> image -> noise."""
   dtype = part.values.dtype.name
-  yield _round_trip(f'image, noise, image in {dtype}', part.noise, part.image, part.values)
-  yield _round_trip(f'noise, image, noise in {dtype}', part.image, part.noise, part.start)
+  yield worst(f'image, noise, image in {dtype}', *round_trip_with_allowed(part.noise, part.image, part.values))
+  yield worst(f'noise, image, noise in {dtype}', *round_trip_with_allowed(part.image, part.noise, part.start))
 
 
 def noise_round_trip(part: Part) -> Finding:
   """Measures how many draws of the prior do not come back: noise may reach where no image comes from."""
   name = f'noise of the prior that does not come back in {part.start.dtype.name}'
-  return lost(name, *_returned(part.image, part.noise, part.start))
-
-
-def _round_trip(name: str, there: Callable, back: Callable, values: tf.Tensor) -> Finding:
-  """Compares values with where they come back to.
-
-  Rounding errors grow on the way, by far more in a steep flow. So we allow the square root of the precision, and some
-  times as much as a rounding of the values in the middle moves the result.
-  """
-  return worst(name, *_returned(there, back, values))
-
-
-def _returned(there: Callable, back: Callable, values: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
-  """Returns how far each value comes back from where it was, relative to `1 + |x|`, and how far it may."""
-  middle = there(values)
-  returned = np.asarray(back(middle), np.float64)
-  moved = np.asarray(back(rounded(middle)), np.float64) - returned
-  x = np.asarray(values, np.float64)
-  error = per_value(np.abs(returned - x) / (1 + np.abs(x)))
-  return error, root_eps(values.dtype.as_numpy_dtype) + ROUNDINGS * per_value(np.abs(moved) / (1 + np.abs(x)))
+  return lost(name, *round_trip_with_allowed(part.image, part.noise, part.start))
 
 
 def alone(part: Part) -> Finding:

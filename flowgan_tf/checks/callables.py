@@ -12,7 +12,7 @@ from flowgan_tf.base.errors import UsageError, check, check_integers
 from flowgan_tf.base.progress import Task
 from flowgan_tf.checks.finding import Finding
 from flowgan_tf.checks.grids import MOST_ON_GRID, check_on_grid, gaussian_integral
-from flowgan_tf.checks.rounding import ROUNDINGS, log_prob_with_allowed, lost, per_value, root_eps, rounded, worst
+from flowgan_tf.checks.rounding import log_prob_with_allowed, lost, root_eps, round_trip_with_allowed, worst
 from flowgan_tf.checks.samples import check_moves, check_samples, count_for
 
 _VALUES = 8  # values at which most checks are made
@@ -94,22 +94,14 @@ class Density:
       return
     noise = np.asarray(self.encode(values))
     if self.decode is not None:
-      yield worst('image, noise, image', *self._round_trip(self.encode, self.decode, values))
-      yield worst('noise, image, noise', *self._round_trip(self.decode, self.encode, noise))
+      yield worst('image, noise, image', *round_trip_with_allowed(self.encode, self.decode, values))
+      yield worst('noise, image, noise', *round_trip_with_allowed(self.decode, self.encode, noise))
     if self.log_det is not None:
       log_det = np.asarray(self.log_det(values), np.float64)
       if self.prior is not None:
         error = np.abs(np.asarray(self.prior(noise), np.float64) + log_det - log_prob)
         yield worst('log_prob, prior and log_det', error, allowed)
       yield self._jacobian(values, log_det)
-
-  def _round_trip(self, there: Function, back: Function, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    middle = np.asarray(there(values))
-    returned = np.asarray(back(middle), np.float64)
-    moved = np.asarray(back(rounded(middle)), np.float64) - returned
-    unit = 1 + np.abs(values)
-    error, change = per_value(np.abs(returned - values) / unit), per_value(np.abs(moved) / unit)
-    return error, root_eps(values.dtype) + ROUNDINGS * change
 
   def _jacobian(self, values: np.ndarray, log_det: np.ndarray) -> Finding:
     """Compares `log_det` with the Jacobian of `encode` by central differences, extrapolated to a step of 0.
@@ -150,7 +142,7 @@ class Density:
     if not (yield from check_samples(self._cast(samples.dtype), samples, seed, self.interval)):
       return
     if self.encode is not None and self.decode is not None:
-      yield lost('samples that do not come back', *self._round_trip(self.encode, self.decode, samples))
+      yield lost('samples that do not come back', *round_trip_with_allowed(self.encode, self.decode, samples))
     if self.encode is not None and self.prior is not None:
       with Task('moving noise'):
         noise = np.asarray(self.encode(samples))

@@ -31,6 +31,20 @@ def per_value(array: np.ndarray) -> np.ndarray:
   return array.reshape(len(array), -1).max(axis=1)
 
 
+def round_trip_with_allowed(there: Callable, back: Callable, values: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+  """Returns how far each value comes back from where it was, relative to `1 + |x|`, and how far it may, both `[n]`.
+
+  Rounding errors grow on the way, by far more in a steep flow. So we allow the square root of the precision, and some
+  times as much as a rounding of the values in the middle moves the result.
+  """
+  middle, array = np.asarray(there(values)), np.asarray(values)
+  returned = np.asarray(back(middle), np.float64)
+  moved = np.asarray(back(rounded(middle)), np.float64) - returned
+  x = array.astype(np.float64)
+  error, change = (per_value(np.abs(difference) / (1 + np.abs(x))) for difference in (returned - x, moved))
+  return error, root_eps(array.dtype) + ROUNDINGS * change
+
+
 def log_prob_with_allowed(log_prob: Callable, values: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
   """Returns log-densities of values `[n, ...]`, and the errors that rounding explains, both `[n]`."""
   found, array = np.asarray(log_prob(values)), np.asarray(values)

@@ -197,16 +197,17 @@ def _why(found: float, samples: np.ndarray) -> str:
 
 def _coordinates(shape: tuple[int, ...], interval: tuple | None) -> tuple[Callable, Callable]:
   """Returns functions from values `[n, *shape]` to places `[n, d]`, and back to values and log-determinants."""
+
+  def flat(values):
+    return np.asarray(values, np.float64).reshape(len(values), -1)
+
   if interval is None:
-    return lambda values: np.asarray(values, np.float64).reshape(len(values), -1), lambda places: (
-      places.reshape(-1, *shape),
-      0.0,
-    )
+    return flat, lambda places: (places.reshape(-1, *shape), 0.0)
   low, high = interval
   tiny = 1e-7
 
   def to_places(values):
-    inside = np.clip((np.asarray(values, np.float64).reshape(len(values), -1) - low) / (high - low), tiny, 1 - tiny)
+    inside = np.clip((flat(values) - low) / (high - low), tiny, 1 - tiny)
     return np.log(inside) - np.log1p(-inside)
 
   def to_values(places):

@@ -29,14 +29,14 @@ from flowgan_tf.data.dataset import (
   make_dataset,
   three_way,
 )
+from flowgan_tf.data.names import SPLITS
 from flowgan_tf.data.split import Split, StoredImages, map_array
 
 _LOG = logging.getLogger(__name__)
 
-PARTS = ('train', 'validation', 'test')
-_IMAGES = tuple(f'{part}.npy' for part in PARTS)
-_LABELS = tuple(f'{part}_labels.npy' for part in PARTS)
-_CONDITIONS = tuple(f'{part}_conditions.npy' for part in PARTS)
+_IMAGES = tuple(f'{part}.npy' for part in SPLITS)
+_LABELS = tuple(f'{part}_labels.npy' for part in SPLITS)
+_CONDITIONS = tuple(f'{part}_conditions.npy' for part in SPLITS)
 _CLASS_NAMES = 'class_names'  # an array of texts, beside labels
 
 # Images that take fewer bytes are loaded, because TensorFlow gathers a batch from memory without Python.
@@ -63,7 +63,7 @@ def load_array_folder(path: str | os.PathLike) -> Dataset:
     expected = f'{", ".join(_IMAGES)}, {perhaps}, and nothing else'
     raise UsageError(f'{folder}: expected {expected}; got {", ".join(sorted(names))}')
   splits = {}
-  for part in PARTS:
+  for part in SPLITS:
     images = StoredImages(folder / f'{part}.npy')
     labels = conditions = None
     if (file := folder / f'{part}_labels.npy').name in names:
@@ -151,7 +151,7 @@ def load_npz(path: str, image_size: int = 0) -> Dataset:
     return make_dataset(path, name, *three_way(_npz_split(path, arrays, _KEYS, image_size), path), class_names)
   splits = {
     part: _npz_split(path, arrays, [f'{letter}_{part}' for letter in 'xyc'], image_size)
-    for part in PARTS
+    for part in SPLITS
     if f'x_{part}' in arrays
   }
   if len(splits) == 1:
@@ -179,7 +179,7 @@ def _read_arrays(path: str) -> dict[str, np.ndarray]:
 def _check_names(path: str, found: Collection[str]) -> Collection[str]:
   """Returns the names of the arrays of an .npz file, after checking that they belong together."""
   names = {*found} - {_CLASS_NAMES}
-  keras = {f'{letter}_{part}' for letter in 'xyc' for part in PARTS}
+  keras = {f'{letter}_{part}' for letter in 'xyc' for part in SPLITS}
   needed = {'x_train', 'x_test'} if 'x_validation' in names else {'x_train'}
   complete = needed | {f'x{name[1:]}' for name in names} <= names <= keras
   if not ({'images'} <= names <= set(_KEYS) or complete):

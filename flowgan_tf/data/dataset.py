@@ -16,6 +16,7 @@ from PIL import Image
 
 from flowgan_tf.base.errors import UsageError, check, is_integer
 from flowgan_tf.data.conditions import Condition, make_condition
+from flowgan_tf.data.names import SPLITS
 from flowgan_tf.data.split import Split
 from flowgan_tf.flows.classes import as_class_names
 
@@ -138,7 +139,7 @@ def check_dataset(source: str, dataset: Dataset) -> Dataset:
   levels, expected = dataset.levels, 'an integer from 2 to 256, or None for a table'
   check(f'{source}.levels', levels, expected, levels is None or (is_integer(levels) and 2 <= levels <= 256))
   kind, shape = ('float32', '[n, d]') if levels is None else ('uint8', '[n, height, width, 1 or 3]')
-  for name in ('train', 'validation', 'test'):
+  for name in SPLITS:
     split, where = getattr(dataset, name), f'{source}.{name}'
     check(where, split, 'a `flowgan_tf.data.Split`', isinstance(split, Split))
     dtype = getattr(split.images, 'dtype', None)

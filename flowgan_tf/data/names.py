@@ -1,4 +1,4 @@
-"""The names of data sets, and whether there is what a setting names; all of it without TensorFlow."""
+"""The names of data sets and splits, and whether there is what a setting names; all of it without TensorFlow."""
 
 import importlib
 import os
@@ -12,6 +12,7 @@ from flowgan_tf.base.plugins import is_plugin
 #: The data sets of TFDS that are split here as in the literature.
 OF_TFDS = ('mnist', 'fashion_mnist', 'cifar10', 'svhn_cropped')
 NAMES = ('digits', *OF_TFDS)
+SPLITS = ('train', 'validation', 'test')
 
 _OF_TFDS = re.compile(r'[a-z][a-z0-9_]*(/\w[\w.+-]*)?')
 
@@ -19,6 +20,16 @@ _OF_TFDS = re.compile(r'[a-z][a-z0-9_]*(/\w[\w.+-]*)?')
 def is_local(dataset: str) -> bool:
   """Whether a data set is a file or a folder. `NAMES` come first: a folder called mnist is `./mnist`."""
   return dataset not in NAMES and os.path.exists(os.path.expanduser(dataset))
+
+
+def is_outside(dataset: str) -> bool:
+  """Whether a data set is `module:function`, and no file or folder has that name."""
+  return is_plugin(dataset) and not os.path.exists(os.path.expanduser(dataset))
+
+
+def is_of_tfds(dataset: str) -> bool:
+  """Whether a data set, if there is one of this name, is one of TFDS."""
+  return not (dataset == 'digits' or is_local(dataset) or is_plugin(dataset))
 
 
 def tfds_root(data_dir: str | None) -> str:
@@ -38,7 +49,7 @@ def check_exists(dataset: str, data_dir: str | None = None) -> None:
 
   It also rejects a folder of TFDS that does not exist.
   """
-  if dataset == 'digits' or is_local(dataset) or is_plugin(dataset):
+  if not is_of_tfds(dataset):
     return
   if data_dir and not os.path.isdir(os.path.expanduser(data_dir)):
     raise UsageError(

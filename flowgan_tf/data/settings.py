@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowgan_tf.base.errors import LARGEST_IMAGE, check, is_path
-from flowgan_tf.base.plugins import is_plugin
-from flowgan_tf.base.settings import Settings, setting
+from flowgan_tf.base.errors import LARGEST_IMAGE, check
+from flowgan_tf.base.settings import PATH, Settings, setting
 from flowgan_tf.data import conditions
-from flowgan_tf.data.names import is_local
+from flowgan_tf.data.names import is_of_tfds
 from flowgan_tf.flows.registry import traits_of
-
-PATH = 'a path', is_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,20 +41,15 @@ class DataSettings(Settings):
 
   @classmethod
   def check(cls, config: Any) -> None:
-    """Checks what a table, a vector and hidden labels exclude."""
+    """Checks what a table and a vector exclude."""
     rows = traits_of(config).draws_rows
     for name, only in (('flip', False), ('shift', 0)):
       expected = f'{only!r} with generator {config.generator}, whose samples are not images'
       check(name, config[name], expected, not rows or config[name] == only)
     expected = "0 with `condition` 'vector', because a vector may say where things are in the image"
     check('shift', config.shift, expected, not config.shift or config.condition != 'vector')
-    expected = "0 unless `objective` is 'mle', because the critic needs all labels"
-    check('labelled', config.labelled, expected, not config.labelled or config.objective == 'mle')
 
   @classmethod
   def idle(cls, name: str, config: Any) -> str:
     """Only data sets of TFDS are prepared."""
-    prepared = name != 'data_dir' or not (
-      config.dataset == 'digits' or is_local(config.dataset) or is_plugin(config.dataset)
-    )
-    return '' if prepared else f'dataset {config.dataset}'
+    return f'dataset {config.dataset}' if name == 'data_dir' and not is_of_tfds(config.dataset) else ''

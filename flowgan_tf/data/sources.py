@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from flowgan_tf.base.errors import LARGEST_IMAGE, UsageError, check, check_integer
-from flowgan_tf.base.plugins import Registry, is_plugin
+from flowgan_tf.base.plugins import Registry
 from flowgan_tf.data import arrays, images, tfds
 from flowgan_tf.data.dataset import Dataset, check_dataset, three_way
-from flowgan_tf.data.names import NAMES
+from flowgan_tf.data.names import NAMES, is_outside
 from flowgan_tf.data.split import Split
 
 _LOG = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ def load(
   check_integer('image_size', image_size, 0, LARGEST_IMAGE)
   path = os.path.expanduser(dataset)
   is_array_folder = dataset not in NAMES and arrays.is_array_folder(path)
-  is_outside = dataset not in NAMES and is_plugin(dataset) and not os.path.exists(path)
-  resizes = not (dataset == 'digits' or is_array_folder or is_outside)
+  resizes = not (dataset == 'digits' or is_array_folder or is_outside(dataset))
   expected = f'0 for {dataset}, whose images are taken as they are'
   check('image_size', image_size, expected, resizes or image_size == 0)
   if image_size:
@@ -80,7 +79,7 @@ def load(
     return _digits()
   if dataset in NAMES:
     return tfds.load_tfds(dataset, data_dir, image_size, cache_dir)
-  if is_outside:
+  if is_outside(dataset):
     return check_dataset(dataset, SOURCES[dataset]())
   absolute = os.path.realpath(path)
   try:

@@ -22,7 +22,7 @@ from flowgan_tf.base.files import digest, raise_unless_damaged, remove_left_behi
 from flowgan_tf.base.lazy import lazy_import
 from flowgan_tf.data import arrays
 from flowgan_tf.data.dataset import RESIZE, Dataset, all_labelled, crop_and_resize, hold_out, three_way
-from flowgan_tf.data.names import OF_TFDS, check_exists, prepared_folder, tfds_root
+from flowgan_tf.data.names import OF_TFDS, SPLITS, check_exists, prepared_folder, tfds_root
 from flowgan_tf.data.split import Split
 from flowgan_tf.flows.classes import as_class_names
 
@@ -58,7 +58,7 @@ def load_tfds(
       name = f'images-{dataset}-{key}'
       read = functools.partial(_read, dataset, folder, image_size)
       if found := cached(cache_dir, name, read) if cache_dir else read():
-        train, validation, test = (Split(found[f'{p}_images'], found.get(f'{p}_labels')) for p in arrays.PARTS)
+        train, validation, test = (Split(found[f'{p}_images'], found.get(f'{p}_labels')) for p in SPLITS)
         return _make(dataset, train, validation, test, found['class_names'])
     records = _Records(dataset, tfds.builder_from_directory(folder), image_size)
     if is_new:
@@ -80,7 +80,7 @@ def _read(dataset: str, folder: pathlib.Path, image_size: int) -> dict[str, Any]
   if math.prod(records.image_shape) * sum(map(len, records.splits)) >= arrays.IN_MEMORY:
     return {}
   found: dict[str, Any] = {'class_names': records.class_names}
-  for part, split in zip(arrays.PARTS, records.read(), strict=True):
+  for part, split in zip(SPLITS, records.read(), strict=True):
     found[f'{part}_images'] = split.images
     if split.labels is not None:
       found[f'{part}_labels'] = split.labels
@@ -104,7 +104,7 @@ class _Records:
     label = features[self._label_key] if self._label_key else None
     self.class_names: list[str] = label.names if label else []
     # Each data set of `OF_TFDS` has both of these splits, or it is damaged.
-    names = ('train', 'test') if dataset in OF_TFDS else [name for name in arrays.PARTS if name in splits]
+    names = ('train', 'test') if dataset in OF_TFDS else [name for name in SPLITS if name in splits]
     if 'train' not in names:
       raise UsageError(f"{dataset}: expected a split 'train', got {', '.join(splits)}")
     self._names, numbered, first = names, {}, 0

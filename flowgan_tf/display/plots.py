@@ -95,7 +95,6 @@ def bandwidth_study(
   score_name: str,
   model_lines: Mapping[str, tuple[float, float]],
   winning: tuple[float, float] | None,
-  unit: str = 'nats',
 ) -> Figure:
   """Plots NLL and score of a mixture of Gaussians against its bandwidth (the paper's Figures 3 and 6).
 
@@ -107,7 +106,7 @@ def bandwidth_study(
   # The NLL is huge where the bandwidth is too small.
   usual = np.sort(np.ravel(nll))[: math.ceil(0.5 * np.size(nll))]
   keep_apart(panels[0], [usual], [nll, [line for line, _ in model_lines.values()]])
-  for axes, values, index, name in [(panels[0], nll, 0, f'validation NLL ({unit})'), (panels[1], score, 1, score_name)]:
+  for axes, values, index, name in [(panels[0], nll, 0, 'validation NLL (nats)'), (panels[1], score, 1, score_name)]:
     axes.plot(bandwidths, values, color=INK, marker='o', markersize=3.5, label='GMM')
     for label, look in choose_looks(model_lines).items():
       # A horizontal line without dashes would look like an axis.

@@ -15,6 +15,7 @@ from flowgan_tf.base.errors import UsageError, check, check_choice, check_memory
 from flowgan_tf.base.files import locked, make_writable
 from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import clearing_caches
+from flowgan_tf.data.names import SPLITS
 from flowgan_tf.data.split import take
 from flowgan_tf.devices.replicas import make_replicas
 from flowgan_tf.evaluation.results import merge_records, read_evaluation, write_evaluation
@@ -28,7 +29,7 @@ from flowgan_tf.runs.checkpoints import CHECKPOINTS, restore_generator
 from flowgan_tf.runs.config import shared_settings
 from flowgan_tf.runs.run import load_data, load_run
 from flowgan_tf.runs.seeds import Purpose, stateless_seed
-from flowgan_tf.runs.settings import check_strategy
+from flowgan_tf.runs.settings import SCORERS, check_strategy
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ IMAGES_PER_CALL = 500
 # almost sure that a pixel is black or white, either may come back as the other.
 _LARGEST_ROUND_TRIP_ERROR = {'float32': 0.01, 'mixed_bfloat16': 0.25, 'mixed_float16': 0.05}
 _SAMPLES = {'classifier': 5000, 'resnet': 5000, 'inception': 50_000}  # by default
-_SPLITS = 10
+_SCORE_SPLITS = 10
 _REAL_SEED = 1  # The reference's noise has another seed.
 _ORDER_SEED = 0  # Data may be sorted by class, but each split of the samples must see all classes.
 _SPREAD_CONDITIONS, _SPREAD_SAMPLES = 100, 8
@@ -64,6 +65,11 @@ def warn_of_wrong_inverse(
   if not error <= (math.inf if steep else _LARGEST_ROUND_TRIP_ERROR[precision]):
     text = 'Step %d: the round trip of an image is wrong by %.1e, so its likelihoods mean little: the flow blew up.'
     _LOG.warning(text, step, error)
+
+
+def check_room_for_samples(n: int, generator: Generator) -> None:
+  """Checks that memory can hold n samples of a generator and their noise, in float32."""
+  check_memory('samples and their noise', 2 * 4 * n * generator.event_shape.num_elements())
 
 
 class Evaluator:
@@ -143,7 +149,7 @@ class Evaluator:
     Raises:
       UsageError: If the samples would not fit into memory.
     """
-    check_memory('samples and their noise', 2 * 4 * n * self._generator.event_shape.num_elements())
+    check_room_for_samples(n, self._generator)
     seed = stateless_seed(self._config.seed, purpose, step)
     # The batches are full, because the noise of the first samples must not depend on the number of samples.
     full = -(-n // IMAGES_PER_CALL) * IMAGES_PER_CALL
@@ -243,8 +249,8 @@ def evaluate_run(
       scorer, the run, its data or an argument differ from the chief's, or `make_scorer` or `make_replicas` fails.
   """
   check('checkpoints', checkpoints, 'at least one name', len(checkpoints) > 0)
-  check_choice('split', split, ('train', 'validation', 'test'))
-  check('samples', samples, f'0 or at least {_SPLITS}', not samples or samples >= _SPLITS)
+  check_choice('split', split, SPLITS)
+  check('samples', samples, f'0 or at least {_SCORE_SPLITS}', not samples or samples >= _SCORE_SPLITS)
   check_strategy(strategy)
   replicas = make_replicas(strategy)
   with replicas.reporting_lost_workers():
@@ -252,7 +258,7 @@ def evaluate_run(
     with replicas.scope():  # All workers take part in making a variable, so nothing else is made here.
       run = load_run(workdir, checkpoints[0])
     if scorer:
-      check_choice('scorer', scorer, _SAMPLES)
+      check_choice('scorer', scorer, SCORERS)
       run.config.scorer = scorer
     if inception_weights:
       if run.config.scorer != 'inception':
@@ -314,7 +320,7 @@ def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
           drawn = evaluator.sample(n, Purpose.SCORE, split=split)
           measured |= evaluator.spread_of_samples(split)
           if replicas.is_chief:
-            measured |= evaluator.score(drawn, scorer, _SPLITS, split) | real
+            measured |= evaluator.score(drawn, scorer, _SCORE_SPLITS, split) | real
     records.append(by_step[step] | {'checkpoint': checkpoint})
   return records
 
@@ -322,7 +328,7 @@ def _measure(run, dataset, checkpoints, split, n, float64, scorer, replicas):
 def _real_scores(evaluator: Evaluator, dataset: data.Dataset, scorer: Scorer, n: int) -> dict:
   """What n test images themselves get in place of samples, with names that start with `real_`."""
   images = data.dequantize(evaluator.shuffled('test', n).images, dataset.levels, _REAL_SEED)
-  scores = evaluator.score(images, scorer, _SPLITS, 'test')
+  scores = evaluator.score(images, scorer, _SCORE_SPLITS, 'test')
   return {f'real_{name}': value for name, value in scores.items() if name not in _ONLY_OF_SAMPLES}
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from flowgan_tf import data
-from flowgan_tf.base.errors import UsageError, check_memory
+from flowgan_tf.base.errors import UsageError
 from flowgan_tf.display.grids import image_grid, neighbor_grid
-from flowgan_tf.evaluation.evaluate import IMAGES_PER_CALL
+from flowgan_tf.evaluation.evaluate import IMAGES_PER_CALL, check_room_for_samples
 from flowgan_tf.evaluation.rows import LARGEST_GRID, PLAIN, Rows, evenly_spaced
 from flowgan_tf.flows.classes import class_name
 from flowgan_tf.flows.prior import MixturePrior, tempered
@@ -44,7 +44,7 @@ def samples(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows = 
   The grid shows the first 1,024, or as many in each row. With several `rows`, each has `n` samples.
   """
   total = n * rows.number
-  check_memory('samples and their noise', 2 * 4 * total * run.generator.event_shape.num_elements())
+  check_room_for_samples(total, run.generator)
   noise = run.generator.given(rows.each(n).conditions).sample_noise(total, [seed, 0], temperature)
   is_one = rows.number == 1 and rows.originals is None
   return _decoded(run, noise, rows.first(total) if is_one else rows, None if is_one else n)
@@ -57,7 +57,7 @@ def interpolations(run: Run, n: int, seed: int, temperature: float = 1.0, rows: 
   are the noise around two means, to which `(1 - u) m1 + u m2` with `u = 2 a / pi` is added. All images of a row have
   the same condition.
   """
-  check_memory('samples and their noise', 2 * 4 * _STEPS * n * run.generator.event_shape.num_elements())
+  check_room_for_samples(_STEPS * n, run.generator)
   prior, rows = tempered(run.generator.distribution, temperature), rows.first(n)
   if isinstance(prior, MixturePrior):
     label = rows.first(2 * n).conditions if prior.classes else None

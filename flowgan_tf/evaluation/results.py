@@ -6,7 +6,7 @@ from typing import Any
 
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import fits, read_record, write_record
-from flowgan_tf.data.arrays import PARTS
+from flowgan_tf.data.names import SPLITS
 from flowgan_tf.runs.settings import CHECKPOINTS
 
 _RECORD = 'evaluation.json'
@@ -27,7 +27,7 @@ def read_evaluation(workdir: pathlib.Path) -> list[dict]:
   if not fits(record, {'records': [{'checkpoint': str, 'split': str, 'step': int}]}):
     raise UsageError(f'{path}: holds no evaluation{remedy}')
   of = [(found['checkpoint'], found['split']) for found in record['records']]
-  if len(of) > len({*of} & {*itertools.product(CHECKPOINTS, PARTS)}):
+  if len(of) > len({*of} & {*itertools.product(CHECKPOINTS, SPLITS)}):
     raise UsageError(f'{path}: holds no evaluation, as it has other checkpoints than a run, or one twice{remedy}')
   for found in record['records']:
     for name, value in found.items():

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_probability as tfp
 
 from flowgan_tf.base.errors import UsageError
+from flowgan_tf.bijectors.base import wrapped_methods
 from flowgan_tf.flows.checks import check_events
 
 _IMAGES = 1000  # for a bijector that does not say how many it takes
@@ -99,10 +100,8 @@ def _fitting(parts: Sequence[tfp.bijectors.Bijector]) -> Iterator[None]:
   """Within this block, each bijector is fitted to the first values that it gets, before it computes anything."""
   left = {id(part) for part in parts}
 
-  def watch(part, method):
-    compute = getattr(part, method)
-
-    def fitting(values, *args, **kwargs):
+  def fitting(part, method, compute):
+    def fit_and_compute(values, *args, **kwargs):
       if id(part) in left:
         left.remove(id(part))
         part.fit(values, method == 'inverse')
@@ -110,13 +109,7 @@ def _fitting(parts: Sequence[tfp.bijectors.Bijector]) -> Iterator[None]:
           raise _AllFittedError
       return compute(values, *args, **kwargs)
 
-    vars(part)[method] = fitting  # `setattr` would make TensorFlow track it.
+    return fit_and_compute
 
-  watched = [(part, method) for part in parts for method in ('forward', 'inverse')]
-  for part, method in watched:
-    watch(part, method)
-  try:
+  with wrapped_methods(parts, ('forward', 'inverse'), fitting):
     yield
-  finally:
-    for part, method in watched:
-      del vars(part)[method]

@@ -9,8 +9,7 @@ from keras import ops
 from flowgan_tf.base.errors import check_choice, check_integer
 from flowgan_tf.networks.layers import add_bias
 from flowgan_tf.networks.modulation import ConditionalSequential, Modulation, joined, joined_shapes
-from flowgan_tf.networks.normalization import GuardedBatchNormalization
-from flowgan_tf.networks.normalization import normalization as make_normalization
+from flowgan_tf.networks.normalization import GuardedBatchNormalization, make_normalization
 from flowgan_tf.networks.pixels import check_patch_size, depth_to_space, space_to_depth
 
 

@@ -228,7 +228,7 @@ NORMALIZATIONS = {
 }
 
 
-def normalization(name: str, dtype: str) -> keras.layers.Layer:
+def make_normalization(name: str, dtype: str) -> keras.layers.Layer:
   """Returns a new layer of a kind in `NORMALIZATIONS`, with the Keras dtype policy `dtype`."""
   check_choice('normalization', name, NORMALIZATIONS)
   return NORMALIZATIONS[name](dtype)

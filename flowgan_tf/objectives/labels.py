@@ -10,7 +10,7 @@ from flowgan_tf.base import settings
 from flowgan_tf.base.errors import check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import NOT_NEGATIVE, POSITIVE, setting
-from flowgan_tf.objectives.likelihood import check_batch_norms, classifies
+from flowgan_tf.objectives.likelihood import check_batch_norms, weight_of
 from flowgan_tf.objectives.term import Drawn, Number, Seen, Term
 
 
@@ -41,7 +41,8 @@ class Labels(Term):
     def check(cls, config: Any) -> None:
       """Checks that there are labels and a likelihood."""
       expected = "0 unless `condition` is 'label' and the objective has a likelihood"
-      check('class_weight', config.class_weight, expected, not config.class_weight or classifies(config))
+      classifies = config.condition == 'label' and weight_of(config) != 0
+      check('class_weight', config.class_weight, expected, classifies or not config.class_weight)
       check_batch_norms('class_weight', config)
       same = config.class_weight or config.class_temperature == 1
       check('class_temperature', config.class_temperature, '1 without `class_weight`', same)

@@ -55,7 +55,7 @@ class Likelihood(Term):
 
     @classmethod
     def check(cls, config: Any) -> None:
-      """Checks that pseudo-labels have components and a likelihood."""
+      """Checks that pseudo-labels have components and a likelihood, and what hidden labels exclude."""
       traits, pseudo_labels = traits_of(config), config.pseudo_labels
       for expected, holds in (
         (
@@ -73,8 +73,11 @@ class Likelihood(Term):
         ("False without a likelihood, as with `objective` 'adversarial' or `lambda` 0", weight_of(config) != 0),
       ):
         check('pseudo_labels', pseudo_labels, expected, holds or not pseudo_labels)
-      expected = "0 unless `condition` is 'label' and the objective has a likelihood"
-      check('labelled', config.labelled, expected, not config.labelled or classifies(config))
+      for expected, holds in (
+        ("0 unless `objective` is 'mle', because the critic needs all labels", config.objective == 'mle'),
+        ("0 unless `condition` is 'label'", config.condition == 'label'),
+      ):
+        check('labelled', config.labelled, expected, holds or not config.labelled)
       check_batch_norms('labelled', config)
 
     @classmethod
@@ -125,11 +128,6 @@ class Likelihood(Term):
 def weight_of(config: Any) -> float:
   """Returns the weight of the likelihood; 0 without one. A hybrid with lambda 0 is exactly adversarial."""
   return _FIXED.get(config['objective'], float(config['lambda']))
-
-
-def classifies(config: Any) -> bool:
-  """Whether a training learns the likelihood of images together with their labels."""
-  return config.condition == 'label' and weight_of(config) != 0
 
 
 def check_moving(first: str, weight: float, last: str, final: float | None) -> None:

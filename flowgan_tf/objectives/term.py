@@ -12,11 +12,11 @@ from flowgan_tf.base.errors import UsageError, check
 from flowgan_tf.base.lazy import tf
 from flowgan_tf.base.settings import Settings
 
-# What the log calls numbers that no term gives.
-OF_LOG = {'kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate'}
-
 if TYPE_CHECKING:
   from flowgan_tf.flows import Generator
+
+# What the log calls numbers that no term gives.
+OF_LOG = {'kind', 'step', 'seconds', 'loss', 'gradient_norm', 'learning_rate'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +52,8 @@ class Drawn:
   #: the batch, such as moments, need the means over all replicas: `flowgan_tf.devices.mean`.
   images: tf.Tensor | None = None
   condition: tf.Tensor | None = None  #: The conditions of images and samples.
-  means: Mapping[str, tf.Tensor] = dataclasses.field(
-    default_factory=dict
-  )  #: Means of what `of_images` returns over this replica's share of the batch.
+  #: Means of what `of_images` returns over this replica's share of the batch.
+  means: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
   noise: tf.Tensor | None = None  #: Noise `[n, ...]` of the samples.
   samples: tf.Tensor | None = None  #: Samples `[n, ...]`, which are differentiable in the generator's weights.
   fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n, ...]`.

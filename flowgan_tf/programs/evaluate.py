@@ -14,6 +14,7 @@ from absl import flags
 
 import flowgan_tf as fg  # imports its parts when they are first used
 from flowgan_tf.base.errors import UsageError, check
+from flowgan_tf.data.names import SPLITS
 from flowgan_tf.programs import command
 from flowgan_tf.runs.pretrained import held_out_of
 from flowgan_tf.runs.settings import CHECKPOINTS, SCORERS
@@ -21,7 +22,7 @@ from flowgan_tf.runs.settings import CHECKPOINTS, SCORERS
 FLAGS = flags.FLAGS
 command.define_trust(__name__)
 flags.DEFINE_enum('checkpoint', 'all', ['all', *CHECKPOINTS], 'Checkpoint to evaluate.')
-flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Images whose likelihood is measured.')
+flags.DEFINE_enum('split', 'test', SPLITS, 'Images whose likelihood is measured.')
 flags.DEFINE_integer(
   'samples',
   None,

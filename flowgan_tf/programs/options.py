@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import config_dict
 
 import flowgan_tf as fg  # imports its parts when they are first used
-from flowgan_tf.base.errors import UsageError, check, check_choice
+from flowgan_tf.base.errors import UsageError, blaming, check, check_choice
 from flowgan_tf.base.plugins import is_plugin, search_in, short_name
 from flowgan_tf.base.settings import RENAMED
 from flowgan_tf.data.names import check_exists, is_local
@@ -237,10 +237,8 @@ def check_sources(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None
   """Checks that the data and the run from which a training starts exist, before TensorFlow is loaded."""
   check_exists(config.dataset, config.data_dir)
   if config.init_from and not available(workdir):
-    try:
+    with blaming('init_from'):
       find_run(config.init_from)
-    except UsageError as error:
-      raise UsageError(f'`init_from`: {error}', 'init_from') from error
 
 
 def _check_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict, saved: Description | None) -> None:
@@ -325,11 +323,12 @@ def _read_analyses(users: Mapping[str, Sequence[Analysis]], what: Sequence[str])
   for name in what:
     check_choice('what', name, known)
     analysis = known[name]
-    values = {field.name: given[field.name] for field in dataclasses.fields(analysis.Settings) if field.name in given}
+    values = {setting: given[setting] for setting in analysis.Settings.declared() if setting in given}
     for flag in analysis.needs_flags:
       needed = flag.removeprefix('--').partition('=')[0]
       check(needed, values.get(needed), f'given for {name}, as in {flag}', values.get(needed))
-    settings[name] = dataclasses.asdict(analysis.Settings(**values))
+    defaults = {setting: found.default for setting, found in analysis.Settings.declared().items()}
+    settings[name] = dataclasses.asdict(analysis.Settings.of(defaults | values))
   chosen = {known[name].name for name in what}
   idle_flags = (flag for flag, sharing in users.items() if chosen.isdisjoint(analysis.name for analysis in sharing))
   command.reject_idle(idle_flags, f'with --what={",".join(what)}')

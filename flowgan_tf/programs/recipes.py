@@ -12,10 +12,10 @@ from flowgan_tf import data
 from flowgan_tf.base.arrays import open_arrays, read_arrays, read_shape
 from flowgan_tf.base.errors import UsageError
 from flowgan_tf.base.files import IMAGE_SUFFIXES
-from flowgan_tf.base.plugins import is_plugin
 from flowgan_tf.data.arrays import load_array
 from flowgan_tf.data.dataset import RESIZE
 from flowgan_tf.data.images import open_image
+from flowgan_tf.data.names import is_outside
 from flowgan_tf.data.split import map_array
 from flowgan_tf.runs.config import default_config
 
@@ -42,7 +42,7 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]
     return 'images.py', _TFDS[dataset], dataset
   path = pathlib.Path(os.path.expanduser(dataset))
   other: tuple[int, ...] = ()
-  if is_plugin(dataset) and not path.exists():
+  if is_outside(dataset):
     count, shape, _ = _of_plugin(dataset)
   else:
     count, shape, other = _look(path)
@@ -72,7 +72,7 @@ def choose(dataset: str, image_size: int = 0) -> tuple[str, dict[str, Any], str]
 def count_classes(dataset: str) -> int:
   """Returns the number of classes of the user's own data; 0 if they are not labelled, or cannot be read."""
   path = pathlib.Path(os.path.expanduser(dataset))
-  if is_plugin(dataset) and not path.exists():
+  if is_outside(dataset):
     return _of_plugin(dataset)[2]
   try:
     if path.suffix == '.npz' and path.is_file():  # Opening a pipe would wait for its other end.

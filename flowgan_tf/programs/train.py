@@ -8,6 +8,7 @@ Flags override the config file. --config.NAME=VALUE sets anything else, for exam
 """
 
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def main(arguments: list[str]) -> int:
   workdir = named or pathlib.Path(default)
   command.trust_if_asked(workdir)
   start(config, workdir)
-  status = train_and_evaluate(config, workdir, [word for word in sys.argv[1:] if word.lstrip('-') != 'trust'])
+  words = [word for word in sys.argv[1:] if not re.fullmatch('--?trust(=.*)?', word)]
+  status = train_and_evaluate(config, workdir, words)
   if not status:
     progress.write(f'{time.monotonic() - began:,.0f} seconds in all, from the start of the program to the export.')
   return status

@@ -39,7 +39,7 @@ def _flags_of(what, record):
 
   What is a setting of an analysis from outside is not known.
   """
-  analysis = dict(ANALYSES).get(what)
+  analysis = ANALYSES.get(what)
   known = {field.name for field in dataclasses.fields(analysis.Settings)} if analysis else ()
   found = {name: value for name, value in record['settings'].items() if name in known}
   found |= {'label': record['label']} if 'label' in record else {}

@@ -152,12 +152,8 @@ def _shown_first(runs: Sequence[Summary]) -> list[Summary]:
 
 def _findings(runs: Sequence[Summary], shown: Sequence[Summary], unit: str) -> list:
   """What was found, likelihood against quality, and samples beside real images."""
-  said, plot, grids = (
-    [*findings(runs, unit), *about_length(runs)],
-    front(runs, unit),
-    [*sample_grids(shown), *real_images(shown)],
-  )
-  figures = [*([plot] if plot else []), *grids]
+  said, plot = [*findings(runs, unit), *about_length(runs)], front(runs, unit)
+  figures = [*([plot] if plot else []), *sample_grids(shown), *real_images(shown)]
   return [*([' '.join(said)] if said else []), *([figures] if figures else [])]
 
 

@@ -6,8 +6,8 @@ import dataclasses
 import re
 from typing import Any
 
-from flowgan_tf.base.errors import check, is_path
-from flowgan_tf.base.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Settings, setting
+from flowgan_tf.base.errors import check
+from flowgan_tf.base.settings import BELOW_ONE, NOT_NEGATIVE, PATH, POSITIVE, Range, Settings, setting
 from flowgan_tf.flows.registry import traits_of
 
 PRECISIONS = ('float32', 'mixed_bfloat16', 'mixed_float16')  # names of Keras dtype policies
@@ -15,14 +15,10 @@ SCORERS = ('classifier', 'resnet', 'inception')
 CHECKPOINTS = ('latest', 'best_nll', 'best_score')
 DEFAULT_CHECKPOINT = 'Default: best_nll, or best_score for an adversarial run.'  # what `load_run` takes
 
-_STRATEGY = re.compile(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?')
-_STRATEGIES = "'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'"
-_PATH = ('a path', is_path)
-
-
-def check_strategy(strategy: str) -> None:
-  """Checks the name of a strategy; see `make_replicas`."""
-  check('strategy', strategy, _STRATEGIES, bool(_STRATEGY.fullmatch(strategy)))
+_STRATEGY: Range = (
+  "'mirrored', 'mirrored:N' with a number of devices, or 'multi_worker'",
+  lambda v: re.fullmatch(r'(mirrored(:[1-9]\d{0,3})?|multi_worker)?', v) is not None,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +45,7 @@ class TrainingSettings(Settings):
   strategy: str = setting(
     '',
     'Devices that share each batch: mirrored, mirrored:N or multi_worker.',
-    must=(_STRATEGIES, lambda v: bool(_STRATEGY.fullmatch(v))),
+    must=_STRATEGY,
     short=True,
     free=True,
   )
@@ -66,11 +62,16 @@ class TrainingSettings(Settings):
     check('objective', config.objective, expected, not traits_of(config).draws_rows or config.objective == 'mle')
 
 
+def check_strategy(strategy: str) -> None:
+  """Checks the name of a strategy; see `make_replicas`."""
+  TrainingSettings.declared()['strategy'].check('strategy', strategy)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartSettings(Settings):
   """The run that a training starts from."""
 
-  init_from: str = setting('', 'Run whose generator the training starts from.', must=_PATH, short=True)
+  init_from: str = setting('', 'Run whose generator the training starts from.', must=PATH, short=True)
   init_checkpoint: str | None = setting(
     None, 'Checkpoint of that run. Default: the one that other programs use.', kind=str, choices=CHECKPOINTS
   )
@@ -95,12 +96,12 @@ class ReportSettings(Settings):
   )
   scorer: str = setting('classifier', 'Network behind the scores.', choices=SCORERS, short=True)
   inception_weights: str = setting(
-    '', 'File with the weights of Inception-v3. Default: a download.', must=_PATH, short=True, free=True
+    '', 'File with the weights of Inception-v3. Default: a download.', must=PATH, short=True, free=True
   )
   cache_dir: str = setting(
     '',
     'Folder for classifiers, features and decoded images. Default: ~/.cache/flowgan_tf.',
-    must=_PATH,
+    must=PATH,
     free=True,
   )
 

@@ -46,7 +46,7 @@ def analyses_of(runs: Sequence[Summary]) -> list[Analysis]:
   """Returns the analyses of the package, and for each from outside of it that runs have, one that shows its numbers."""
   studies = [study for run in runs for study in run.studies.values()]
   names = dict.fromkeys(study.record['what'] for study in studies)
-  return [*ANALYSES.values(), *(_unknown(name, studies) for name in names if name not in [*ANALYSES])]
+  return [*ANALYSES.values(), *(_unknown(name, studies) for name in names if not ANALYSES.get(name))]
 
 
 def _unknown(name: str, studies: Sequence[Study]) -> Analysis:
@@ -119,7 +119,7 @@ def _apply(subject: Subject, what: str, **settings: Any) -> Study:
   run, analysis = subject.run, ANALYSES[what]
   outside = {'plugin': what} if is_plugin(what) else {}
   check(
-    'what', what, f'a name other than {analysis.name}, which is ours', not (outside and analysis.name in [*ANALYSES])
+    'what', what, f'a name other than {analysis.name}, which is ours', not (outside and ANALYSES.get(analysis.name))
   )
   what = analysis.name
   if len(run.image_shape) == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from flowgan_tf import display, runs
-from flowgan_tf.base.errors import UsageError, check, check_choice
+from flowgan_tf.base.errors import blaming, check, check_choice
 from flowgan_tf.base.lazy import keras, lazy_import, tf
 from flowgan_tf.base.progress import Task
 from flowgan_tf.base.settings import Range
@@ -40,14 +39,6 @@ _MEASURED = 500  # samples of each flow in a pass that measures
 _MEASUREMENTS = 4  # after an eighth of the updates, a quarter, a half and all
 _RATE, _BETA = 3e-4, 0.5  # of Adam
 _MEASUREMENT, _TRAINING, _DIRECTION = range(3)  # They have different samples.
-
-
-@contextlib.contextmanager
-def _of_other() -> Iterator[None]:
-  try:
-    yield
-  except UsageError as error:
-    raise UsageError(f'`other`: {error}', 'other') from error
 
 
 _NAMES: Range = ('one or more names', lambda v: len(v) > 0 and all(isinstance(name, str) for name in v))
@@ -78,7 +69,7 @@ class CriticSettings(Settings):
   def __post_init__(self):
     super().__post_init__()
     if self.other and self.other not in {PREFIX + name for name in PRETRAINED}:  # A pretrained flow would be unpacked.
-      with _of_other():
+      with blaming('other'):
         folders.find_run(self.other)
     for name in self.divergences:
       check_choice('divergences', name, KNOWN)
@@ -122,7 +113,7 @@ class Critic(Analysis):
 
   def check(self, settings: CriticSettings, config: config_dict.ConfigDict, dataset: data.Dataset) -> None:
     check('other', settings.other, 'the folder of another run, which plays the model', settings.other != '')
-    with _of_other():
+    with blaming('other'):
       description = folders.read_description(folders.find_run(settings.other))
     same = description is not None and description.data['fingerprint'] == dataset.fingerprint
     check('other', settings.other, f'a run that was trained on {dataset.name} as it is now', same)

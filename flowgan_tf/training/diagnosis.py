@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from ml_collections import config_dict
 
+from flowgan_tf.bijectors.base import wrapped_methods
 from flowgan_tf.flows import Generator
 from flowgan_tf.objectives import Objective
 from flowgan_tf.training.state import TrainState
@@ -74,27 +75,19 @@ def _watched(generator: Generator) -> Iterator[list[str]]:
   """Yields a list of the bijectors whose results are not finite, in the order in which they are computed."""
   culprits: list[str] = []
 
-  def watch(bijector, method):
-    compute = getattr(bijector, method)
-
-    def watched(*args, **kwargs):
+  def watched(bijector, method, compute):
+    def compute_and_look(*args, **kwargs):
       result = compute(*args, **kwargs)
       if not all(map(_is_finite, tf.nest.flatten(result))):
         culprits.append(bijector.name)
       return result
 
-    vars(bijector)[method] = watched
+    return compute_and_look
 
   bijectors = [part for part in generator.submodules if isinstance(part, tfp.bijectors.Bijector)]
   parts = [b for b in bijectors if not any(isinstance(part, tfp.bijectors.Bijector) for part in b.submodules)]
-  patched = [(part, method) for part in parts for method in _METHODS if hasattr(part, method)]
-  for part, method in patched:
-    watch(part, method)
-  try:
+  with wrapped_methods(parts, _METHODS, watched):
     yield culprits
-  finally:
-    for part, method in patched:
-      del vars(part)[method]
 
 
 def _trained(state):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 from flowgan_tf import data
-from flowgan_tf.base.errors import UsageError
+from flowgan_tf.base.errors import UsageError, blaming
 from flowgan_tf.base.plugins import short_name
 from flowgan_tf.flows.initialization import InitialData
 from flowgan_tf.flows.registry import traits_of
@@ -114,10 +114,8 @@ def initialize_from_run(config: config_dict.ConfigDict, dataset: data.Dataset, s
       has no critic, or another one, for `init_critic`.
   """
   path = config.init_from
-  try:
+  with blaming('init_from'):
     run = load_run(path, config.init_checkpoint)
-  except UsageError as error:
-    raise UsageError(f'`init_from`: {error}', 'init_from') from error
   found = _generator_of(run.config, run.image_shape, run.generator)
   wanted = _generator_of(config, dataset.image_shape, state.generator)
   _check_same(path, 'generator', found, wanted)

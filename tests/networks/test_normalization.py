@@ -11,7 +11,7 @@ from flowgan_tf.networks import (
   LastAxisNormalization,
   ScalarBatchNormalization,
 )
-from flowgan_tf.networks.normalization import normalization
+from flowgan_tf.networks.normalization import make_normalization
 from tests.tiny import MODES
 
 X = np.random.default_rng(0).normal(2.0, 3.0, (7, 2, 5))
@@ -36,7 +36,7 @@ def test_scalar_batch_normalization(momentum, epsilon, arguments):
 
 @pytest.mark.parametrize('name', ['batch', 'scalar_batch'])
 def test_an_empty_batch_leaves_the_running_statistics_alone(name):
-  layer = normalization(name, 'float64')
+  layer = make_normalization(name, 'float64')
   layer(X, training=True)
   expected = layer(X)
   for call in (layer, tf.function(layer)):
@@ -45,7 +45,7 @@ def test_an_empty_batch_leaves_the_running_statistics_alone(name):
 
 
 def test_formulas_of_the_other_norms():
-  batch, layer = normalization('batch', 'float64'), normalization('layer', 'float64')
+  batch, layer = make_normalization('batch', 'float64'), make_normalization('layer', 'float64')
   mean, std = X.mean(axis=(0, 1)), X.std(axis=(0, 1))
   np.testing.assert_allclose(batch(X, training=True), (X - mean) / np.sqrt(std**2 + 1e-3), rtol=1e-6)
   np.testing.assert_allclose(batch.moving_mean.numpy(), 0.05 * mean, rtol=1e-6)
@@ -53,7 +53,7 @@ def test_formulas_of_the_other_norms():
   np.testing.assert_allclose(batch(X), (X - 0.05 * mean) / std, rtol=1e-6, atol=1e-6)
   mean, variance = X.mean(axis=-1, keepdims=True), X.var(axis=-1, keepdims=True)
   np.testing.assert_allclose(layer(X), (X - mean) / np.sqrt(variance + 1e-3), rtol=1e-6)
-  np.testing.assert_array_equal(normalization('none', 'float64')(X), X)
+  np.testing.assert_array_equal(make_normalization('none', 'float64')(X), X)
 
 
 def values_and_gradients(layer, weights, mode, **kwargs):
@@ -206,7 +206,7 @@ def test_fused_batch_normalization_of_a_single_pixel():
 @pytest.mark.parametrize('name, shape', [('batch', (6, 3)), ('batch', (6, 5, 4, 3)), ('scalar_batch', (6, 3))])
 def test_a_frozen_batch_norm_is_that_of_evaluation(name, shape):
   x = tf.random.stateless_normal(shape, (0, 1), 3.0)
-  layer = normalization(name, 'float32')
+  layer = make_normalization(name, 'float32')
   layer(x, training=True)
   expected = layer(x)
   layer.trainable = False

@@ -163,6 +163,23 @@ def test_analyses_that_share_a_flag_have_defaults_of_their_own(monkeypatch):
     assert [found[name]['samples'] for name in ('kde', 'brightness')] == expected
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightedSettings(BrightnessSettings):
+  lambda_: float = setting(1.0, 'A keyword of Python.')
+
+
+def test_a_setting_named_like_a_keyword_of_python_has_a_flag_without_the_underscore(monkeypatch):
+  analysis = Brightness()
+  monkeypatch.setattr(analysis, 'Settings', WeightedSettings, raising=False)
+  monkeypatch.setitem(ANALYSES, 'brightness', analysis)
+  with untouched():
+    program = importlib.import_module('flowgan_tf.programs.analyze')
+    flags.FLAGS(['analyze', '--lambda=2'])
+    assert program.analysis_settings(['brightness']) == {
+      'brightness': {'seed': 0, 'shades': 7, 'samples': 200, 'lambda_': 2.0}
+    }
+
+
 def test_an_analysis_of_one_file_has_flags_help_a_table_and_a_section(monkeypatch, finished, tmp_path):
   monkeypatch.setitem(ANALYSES, 'brightness', Brightness())
   said = ' '.join(call('analyze', '--helpshort').out.split())

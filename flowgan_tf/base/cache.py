@@ -40,12 +40,12 @@ def cached(folder: str | os.PathLike, name: str, make: Callable[[], Mapping[str,
     pass
   except Exception as error:  # A damaged zip file raises almost anything, from EOFError to NotImplementedError.
     raise_unless_damaged(path, error)
-    _LOG.warning('%s: damaged (%s: %s), and is made again.', path, type(error).__name__, error)
+    _LOG.warning('%s: damaged (%s: %s); making it again.', path, type(error).__name__, error)
   made = make()
   try:
     # A flipped bit in a zip file's directory can drop the members after the first.
     save_arrays(path, {_SEAL: digest(None, made), **made})
     remove_left_behind(path.parent, r'.+\.npz\.(\d{1,9})\.tmp')
   except UsageError as error:
-    _LOG.warning('%s, and will be computed every time.', error)
+    _LOG.warning('%s; it will be computed every time.', error)
   return made

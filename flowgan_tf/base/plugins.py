@@ -124,5 +124,5 @@ class Registry(dict[str, T]):
     if said := self._wrong(part):
       raise UsageError(f'`{self._kind}` {name}: {said}', self._kind)
     if self.get(attribute):  # Their settings would have the same names.
-      raise UsageError(f'`{self._kind}` must not be called {attribute}, as a part of flowgan_tf is.', self._kind)
+      raise UsageError(f'`{self._kind}` must not be called {attribute}, the name of a part of flowgan_tf.', self._kind)
     return part

@@ -74,7 +74,7 @@ _KINDS: dict[type, Range] = {
   bool: ('True or False', lambda v: isinstance(v, bool)),
   int: ('an integer', is_integer),
   float: ('a number', lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)),
-  str: ('a text', lambda v: isinstance(v, str)),
+  str: ('a string', lambda v: isinstance(v, str)),
   tuple: ('a tuple', lambda v: isinstance(v, tuple | list)),
 }
 
@@ -96,7 +96,7 @@ class Setting:
   maximum: float | None = None  #: The largest number; None leaves this end open.
   _: dataclasses.KW_ONLY
   kind: type = object  #: Type of the values, by default the default's.
-  choices: Collection[str] | None = None  #: The texts that are allowed.
+  choices: Collection[str] | None = None  #: The allowed strings.
   must: Range | None = None  #: What else a value must be, in words, and the function that tells whether it is.
   short: bool = False  #: Whether the programs have a flag `--NAME` for it, besides `--config.NAME`.
   free: bool = False  #: Whether a run that is resumed may change it.
@@ -274,7 +274,7 @@ def settings_of(build: Callable) -> type[Settings]:
   owner, fields = getattr(build, '__name__', 'builder'), []
   for name, (parameter, hint) in _keywords(build).items():
     shown = 'no default' if parameter.default is parameter.empty else parameter.default
-    expected = 'a keyword whose default is True, False, a number, a text or a tuple'
+    expected = 'a keyword whose default is True, False, a number, a string or a tuple'
     check(f'{owner}.{name}', shown, expected, type(parameter.default) in _KINDS)
     declared = _declaration(hint) or Setting(f'The argument `{name}` of `{owner}`.')
     kind = getattr(hint, '__origin__', hint if isinstance(hint, type) else Any)

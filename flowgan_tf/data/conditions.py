@@ -106,7 +106,7 @@ class Condition:
 
 
 class Label(Condition):
-  """The class of an image: its sub-folder, or of TFDS, `labels` or `y_train` of a `.npz` file, `train_labels.npy`."""
+  """The class of an image, from its sub-folder, TFDS, `labels` or `y_train` in a `.npz` file, or `train_labels.npy`."""
 
   written = "'label'"
   rows = 'a row for each class'
@@ -168,7 +168,7 @@ class Label(Condition):
 
 
 class Vector(Condition):
-  """The vector or image with each image: `conditions` or `c_train` of a `.npz` file, `train_conditions.npy`."""
+  """A vector or image for each image, from `conditions` or `c_train` in a `.npz` file, or `train_conditions.npy`."""
 
   written = "'vector'"
   has_marginal = False

@@ -135,7 +135,7 @@ def check_dataset(source: str, dataset: Dataset) -> Dataset:
   A `UsageError` names the field that is not as `Dataset` or `Split` says.
   """
   splits: dict[str, Any] = {}
-  check(f'{source}.name', dataset.name, 'a text', isinstance(dataset.name, str))
+  check(f'{source}.name', dataset.name, 'a string', isinstance(dataset.name, str))
   levels, expected = dataset.levels, 'an integer from 2 to 256, or None for a table'
   check(f'{source}.levels', levels, expected, levels is None or (is_integer(levels) and 2 <= levels <= 256))
   kind, shape = ('float32', '[n, d]') if levels is None else ('uint8', '[n, height, width, 1 or 3]')

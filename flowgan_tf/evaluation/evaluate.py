@@ -278,7 +278,7 @@ def evaluate_run(
     n = _SAMPLES[run.config.scorer] if samples is None else samples
     if dataset.is_table:
       for name, value in (('samples', samples), ('scorer', scorer)):
-        check(name, value, 'left out for a table, as nothing scores its rows', not value)
+        check(name, value, 'left out for a table, as its rows have no scores', not value)
       n = 0
     made = None
     if n and replicas.is_chief:

@@ -37,18 +37,18 @@ def make_scorer(
       missing.
   """
   if dataset.is_table:
-    check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which nothing scores', not required)
+    check('scorer', config.scorer, f'left out, as {dataset.name} is a table, which has no scores', not required)
     return None
   by_classifier, by_label = config.scorer != 'inception', config.condition == 'label'
   if by_classifier and (why := _unsuited(dataset)):
     if required:
       raise UsageError(
-        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has {why}, "
+        f"`scorer` must be 'inception', or left out for no scores, because {config.dataset} has {why} "
         f"to train a classifier on. Got: '{config.scorer}'.",
         'scorer',
       )
     if (dataset.num_classes or 1) > 1:
-      _LOG.warning('%s has %s, to train a classifier on. So samples get no scores.', config.dataset, why)
+      _LOG.warning('%s has %s to train a classifier on, so samples get no scores.', config.dataset, why)
     return None
   folder = cache_folder(config.cache_dir)
   try:

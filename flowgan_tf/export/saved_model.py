@@ -94,7 +94,7 @@ def write_saved_model(generator: Generator, folder: str | os.PathLike) -> None:
       shutil.rmtree(left, ignore_errors=True)
   remove_left_behind(folder.parent, re.escape(folder.name) + r'\.(\d{1,9})\.(?:new|old)')
   if not tf.io.gfile.glob(os.path.join(folder, 'variables', 'variables.index')):
-    _LOG.warning('%s: TensorFlow takes [ and \\ in a path for a pattern; move the folder before you load it.', folder)
+    _LOG.warning('%s: TensorFlow treats [ and \\ in a path as a pattern; move the folder before you load it.', folder)
 
 
 def _trace(generator: Generator) -> tuple[tf.Module, dict[str, Callable]]:

@@ -17,7 +17,7 @@ def as_class_names(name: str, names: Iterable[str] | None, classes: int | None) 
   """
   if names is None:
     return None
-  expected = f'{classes} different texts, a name for each class' if classes else 'None without classes'
+  expected = f'{classes} different strings, a name for each class' if classes else 'None without classes'
   is_list = isinstance(names, Iterable) and not isinstance(names, str) and getattr(names, 'ndim', 1) == 1
   found = tuple(names) if is_list else ()
   check(name, names, expected, all(isinstance(n, str) for n in found) and len(found) == len({*found}) == classes)

@@ -46,7 +46,7 @@ def real_nvp(
   normalization: Annotated[
     str,
     Setting(
-      "Norm inside the networks, in the paper 'batch', which alone goes with `architecture='paper'`.",
+      "Norm inside the networks; 'batch' in the paper, and required by `architecture='paper'`.",
       choices=settings.NORMALIZATION_NAMES,
     ),
   ] = 'batch',

@@ -58,7 +58,7 @@ class Drawn:
   samples: tf.Tensor | None = None  #: Samples `[n, ...]`, which are differentiable in the generator's weights.
   fake_outputs: tf.Tensor | None = None  #: The critic's outputs at the samples, `[n, ...]`.
   real_outputs: tf.Tensor | None = None  #: The critic's outputs at the images, if a term `needs_real_outputs`.
-  progress: float | tf.Tensor = 0.0  #: Fraction of the training that is over, from 0 to 1.
+  progress: float | tf.Tensor = 0.0  #: Fraction of the training that is done, from 0 to 1.
 
 
 class Term(abc.ABC):

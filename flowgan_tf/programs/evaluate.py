@@ -120,8 +120,8 @@ def _judge(run, argument):
   rate = fg.evaluation.outliers.FALSE_ALARMS
   print(
     f'\nrank: share of samples that are less likely. p: share of {len(held_out):,} {whose} images that are as extreme; '
-    f'of\nimages like these, at most {rate:.0%} are called outliers. Likelihood does not see every outlier: '
-    'docs/outliers.md.'
+    f'of\nimages like these, at most {rate:.0%} are called outliers. Likelihood does not detect every outlier; '
+    'see docs/outliers.md.'
   )
   return status
 

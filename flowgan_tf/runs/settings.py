@@ -34,7 +34,7 @@ class TrainingSettings(Settings):
   ema_every: int = setting(10, 'Steps from one update of that average to the next, after the first 100.', 1, 100)
   on_nan: str = setting(
     'stop',
-    'When a loss is not finite: stop, or rollback to the last checkpoint with half the learning rate.',
+    'When a loss is not finite: stop, or roll back to the last checkpoint with half the learning rate.',
     choices=('stop', 'rollback'),
     short=True,
     free=True,

@@ -243,7 +243,7 @@ class Ais(Analysis):
   name = 'ais'
   title = Kde.title
   description = (
-    'NLL by annealed importance sampling with Gaussian noise on the images, and bounds that bracket the truth for '
+    'NLL from annealed importance sampling with Gaussian noise on the images, and bounds that bracket the truth for '
     'simulated images'
   )
   paper = 'Table 3'

@@ -93,7 +93,7 @@ class Critic(Analysis):
 
   name = 'critic'
   title = 'What a critic sees'
-  description = 'how much of the divergence from --other, whose density is known too, critics see'
+  description = 'how much of the divergence from --other, whose density is also known, critics see'
   caption = 'What critics see of the divergence between samples of two flows, beside what their densities say'
   needs_density = True
   needs_marginal = 'samples of two flows would be given different conditions'

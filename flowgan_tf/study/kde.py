@@ -182,7 +182,7 @@ class Kde(Analysis):
 
   name = 'kde'
   title = 'Estimates of the likelihood'
-  description = 'NLL by a Parzen window of samples, with the bandwidth chosen on validation images'
+  description = 'NLL from a Parzen window of samples, with the bandwidth chosen on validation images'
   paper = 'Table 3'
   caption = 'NLL in nats per image, exact and estimated from the generator alone'
   needs_marginal = 'each condition would need a window of its own'

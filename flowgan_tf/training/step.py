@@ -115,7 +115,7 @@ class TrainStep:
     if not self._alone:
       _LOG.info('%s: %d replicas share each batch.', config.strategy, replicas.count)
     if self._running:
-      _LOG.info('Batch norms see the share of one replica each, so that numbers depend on the number of replicas.')
+      _LOG.info("Each batch norm uses only its replica's share, so results depend on the number of replicas.")
 
   def _in_parts(self, function):
     """Returns a function that maps tensors `[n, ...]`, each entry by itself, as one that divides them among cores."""

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_made_again_with_a_warning(tmp_path, caplog, damage):
   path.write_bytes(damage(path.read_bytes()))
   assert cached(tmp_path, 'sum', lambda: {'n': 7}) == {'n': 7}
   [message] = caplog.messages
-  assert message.startswith(f'{path}: damaged (') and message.endswith(', and is made again.') and '\n' not in message
+  assert message.startswith(f'{path}: damaged (') and message.endswith('; making it again.') and '\n' not in message
   assert cached(tmp_path, 'sum', again) == {'n': 7}
   assert len(caplog.messages) == 1 and list(tmp_path.iterdir()) == [path]
 
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_made_again_with_a_warning(tmp_path, caplog, damage):
 def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, caplog):
   (tmp_path / 'file').touch()
   assert cached(tmp_path / 'file', 'sum', arrays)['n'] == 4
-  said = f'{tmp_path}/file/sum.npz: cannot be written (Not a directory), and will be computed every time.'
+  said = f'{tmp_path}/file/sum.npz: cannot be written (Not a directory); it will be computed every time.'
   assert caplog.messages == [said]
 
 
@@ -102,5 +102,5 @@ def test_a_cache_that_cannot_be_entered_costs_no_result(tmp_path, caplog, monkey
   for name in ('open', 'exists'):
     monkeypatch.setattr(pathlib.Path, name, mock.Mock(side_effect=PermissionError(errno.EACCES, 'Permission denied')))
   assert cached(tmp_path, 'sum', arrays)['n'] == 4
-  said = f'{tmp_path}/sum.npz: cannot be written (Permission denied), and will be computed every time.'
+  said = f'{tmp_path}/sum.npz: cannot be written (Permission denied); it will be computed every time.'
   assert caplog.messages == [said]

@@ -184,7 +184,7 @@ def test_npz_of_images(tmp_path, shape):
   assert load(str(path)).num_classes == 30
   for wrong in (names[:29], 'person'):
     np.savez(path, images=images, labels=np.arange(30), class_names=wrong)
-    with pytest.raises(UsageError, match=r'faces\.npz: class_names` must be 30 different texts'):
+    with pytest.raises(UsageError, match=r'faces\.npz: class_names` must be 30 different strings'):
       load(str(path))
   np.savez(path, images=images)
   unlabelled = load(str(path))

@@ -137,7 +137,7 @@ def test_what_is_not_resized(tmp_path):
     ({'num_classes': 59}, '`m:f.num_classes` must be an integer of at least 60'),
     (
       {'class_names': ('a', 'b')},
-      r"`m:f.class_names` must be 60 different texts, a name for each class. Got: \('a', 'b'\)",
+      r"`m:f.class_names` must be 60 different strings, a name for each class. Got: \('a', 'b'\)",
     ),
   ],
 )

@@ -58,7 +58,7 @@ def test_names_are_one_for_each_class_and_more_than_numbers():
   assert as_class_names('x', ['0', '1', '2'], 3) is as_class_names('x', None, 3) is None
   wrong = ((SHAPES, 4), (('a', 'a'), 2), (('a', 1), 2), (SHAPES, None), ('ab', 2), (np.array('a'), 1), (5, 2))
   for names, classes in wrong:
-    with pytest.raises(UsageError, match=r'^`x` must be (\d different texts, a name for each class|None without c)'):
+    with pytest.raises(UsageError, match=r'^`x` must be (\d different strings, a name for each class|None without c)'):
       as_class_names('x', names, classes)
   assert [class_name(1, names) for names in (SHAPES, None, ())] == ['square', '1', '1']
 

@@ -64,7 +64,7 @@ def test_a_conditional_run_from_training_to_the_report(path, tmp_path):
   assert arrays['rows'].shape == (8, 3) and arrays['labels'].tolist() == [0] * 4 + [1] * 4
   assert_one_line(call('sample', run, '--neighbors'), 'sample', 'trained on a table, for which there are no neighbors')
   for flag in ('scorer=classifier', 'samples=100'):
-    assert_one_line(call('evaluate', run, f'--{flag}'), 'evaluate', 'left out for a table, as nothing scores its rows')
+    assert_one_line(call('evaluate', run, f'--{flag}'), 'evaluate', 'left out for a table, as its rows have no scores')
   assert_one_line(
     call('analyze', run, '--what=gmm'), 'analyze', 'gmm needs images, and this run was trained on a table'
   )

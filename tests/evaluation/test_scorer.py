@@ -31,8 +31,8 @@ def test_a_classifier_needs_images_of_each_label(config, tmp_path, caplog):
   config.dataset = str(path)
   assert make_scorer(config, data.load(str(path))) is None
   [record] = caplog.records
-  assert 'from_one.npz has no training images of class 0,' in record.getMessage()
-  with pytest.raises(UsageError, match=r"^`scorer` must be .*npz has no training images of class 0, .* Got: 'class"):
+  assert 'from_one.npz has no training images of class 0 to train' in record.getMessage()
+  with pytest.raises(UsageError, match=r"^`scorer` must be .*npz has no training images of class 0 to .* Got: 'class"):
     make_scorer(config, data.load(str(path)), required=True)
 
 

@@ -21,7 +21,7 @@ def test_columns_and_published_numbers_fit_each_other(analysis):
   [
     ('kde', {'samples': 9}, r'`samples` must be an integer from 10 to 1000000\. Got: 9\.'),
     ('kde', {'samples': 10.0}, '`samples` must be an integer'),
-    ('outliers', {'other_dataset': 3}, '`other_dataset` must be a text'),
+    ('outliers', {'other_dataset': 3}, '`other_dataset` must be a string'),
   ],
 )
 def test_settings_out_of_range(what, values, said):

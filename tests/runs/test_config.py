@@ -60,7 +60,7 @@ from tests.tiny import make_config
     ('jit', 1, 'True or False.'),
     ('batch_size', True, 'an integer.'),
     ('lambda', [0.1], 'a number.'),
-    ('init_from', None, 'a text.'),
+    ('init_from', None, 'a string.'),
     ('dcgan.channels', 8, 'a tuple.'),
     # Generators and critics, also those that are not used.
     ('nice.hidden_units', 0, 'an integer from 1 to 65536.'),

@@ -37,6 +37,14 @@ def test_a_finished_run(finished):
   assert model == f'SavedModel   {workdir}/export  (checkpoint best_nll)'
 
 
+@pytest.mark.parametrize('flag', ['--trust', '-trust', '--trust=true'])
+def test_a_run_does_not_remember_that_it_was_trusted(flag, tmp_path, monkeypatch):
+  train = mock.Mock(side_effect=UsageError('enough'))
+  monkeypatch.setattr('flowgan_tf.training.train', train)
+  call('train', *TINY, flag, f'--workdir={tmp_path}/run')
+  assert train.call_args.kwargs['command'] == [*TINY, f'--workdir={tmp_path}/run']
+
+
 def test_the_folder_of_another_run_is_rejected(tmp_path, finished, cache):
   workdir, _ = finished
   config = (workdir / 'config.json').read_bytes()

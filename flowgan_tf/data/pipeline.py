@@ -63,6 +63,12 @@ def dequantize(images: np.ndarray | StoredImages, levels: int | None, seed: int 
   return x
 
 
+def bin_centers(images: np.ndarray | StoredImages, levels: int | None) -> np.ndarray:
+  """Maps grey levels to the centres of their bins, `(k + 1/2) / levels`; rows of a table stay as they are."""
+  grey_levels = np.asarray(images, np.float32)
+  return grey_levels if levels is None else (grey_levels + np.float32(0.5)) / np.float32(levels)
+
+
 def dequantized_chunks(
   images: np.ndarray | StoredImages, levels: int | None, seed: int, batch_size: int
 ) -> Iterator[np.ndarray]:

@@ -16,6 +16,7 @@ from flowgan_tf.base.files import locked, make_writable
 from flowgan_tf.base.progress import Task
 from flowgan_tf.bijectors import clearing_caches
 from flowgan_tf.data.names import SPLITS
+from flowgan_tf.data.pipeline import bin_centers
 from flowgan_tf.data.split import take
 from flowgan_tf.devices.replicas import make_replicas
 from flowgan_tf.evaluation.results import merge_records, read_evaluation, write_evaluation
@@ -61,8 +62,7 @@ def warn_of_wrong_inverse(
   Networks of histograms may turn black into white on the way back, and do not change the likelihood.
   """
   error = record.get('round_trip_error', 0.0)
-  steep = getattr(generator, 'has_steep_inverse', False)
-  if not error <= (math.inf if steep else _LARGEST_ROUND_TRIP_ERROR[precision]):
+  if not error <= (math.inf if generator.has_steep_inverse else _LARGEST_ROUND_TRIP_ERROR[precision]):
     text = 'Step %d: the round trip of an image is wrong by %.1e, so its likelihoods mean little: the flow blew up.'
     _LOG.warning(text, step, error)
 
@@ -180,9 +180,7 @@ class Evaluator:
     kind, n = self._dataset.condition, len(samples)
     record = score_samples(samples, scorer, splits, self._conditions(split, n) if kind.classes else None)
     if kind.comes_from_image and not record['non_finite']:
-      levels = self._dataset.levels
-      assert levels is not None
-      originals = (np.asarray(self.shuffled(split, n).images, np.float32) + 0.5) / levels
+      originals = bin_centers(self.shuffled(split, n).images, self._dataset.levels)
       record |= {
         'psnr': psnr(samples, originals),
         'ssim': ssim(samples, originals),

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 
 from flowgan_tf import data
+from flowgan_tf.data.pipeline import bin_centers
 from flowgan_tf.display import image_grid, save_png
 from flowgan_tf.evaluation.evaluate import Evaluator
 from flowgan_tf.evaluation.rows import evenly_spaced, rows_of
@@ -48,4 +49,4 @@ class SampleGrids:
       if not found or not all(part.any() for part in found):
         return None
       chosen = np.concatenate([np.resize(np.flatnonzero(part), _COLUMNS) for part in found])
-    return image_grid((split.images[chosen] + 0.5) / self._levels, None if rows.conditions is None else _COLUMNS)
+    return image_grid(bin_centers(split.images[chosen], self._levels), None if rows.conditions is None else _COLUMNS)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from flowgan_tf import data
 from flowgan_tf.base.errors import UsageError
+from flowgan_tf.data.pipeline import bin_centers
 from flowgan_tf.display.grids import image_grid, neighbor_grid
 from flowgan_tf.evaluation.evaluate import IMAGES_PER_CALL, check_room_for_samples
 from flowgan_tf.evaluation.rows import LARGEST_GRID, PLAIN, Rows, evenly_spaced
@@ -103,7 +104,7 @@ def neighbors(run: Run, n: int, seed: int, temperature: float = 1.0, rows: Rows 
     of_class = f' of class {class_name(label, run.generator.class_names)}'
     training, test = training[positions], test[dataset.test.labels == label]
   found = nearest_neighbors(np.clip(arrays['images'], 0, 1), training, levels, min(_NEIGHBORS, len(training)))
-  nearest = (training[found.indices] + 0.5) / levels
+  nearest = bin_centers(training[found.indices], levels)
   test_images = data.dequantize(test[evenly_spaced(len(test), _TEST_IMAGES)], levels, seed)
   of_test = ''
   if len(test_images):

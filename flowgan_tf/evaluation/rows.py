@@ -9,6 +9,7 @@ from flowgan_tf import data
 from flowgan_tf.base.errors import check
 from flowgan_tf.data.conditions import kind_of
 from flowgan_tf.data.images import read_images
+from flowgan_tf.data.pipeline import bin_centers
 from flowgan_tf.data.split import Split, take
 from flowgan_tf.display.grids import enlarged, image_grid, side_by_side
 from flowgan_tf.runs.folder import read_description
@@ -66,9 +67,7 @@ def rows_of(dataset: data.Dataset, part: str, most: int) -> Rows:
   if not kind:
     return PLAIN
   indices = evenly_spaced(len(split), _ROWS)
-  images = split.images[indices]
-  originals = images if dataset.levels is None else ((images + 0.5) / dataset.levels).astype(np.float32)
-  return Rows(kind.of_rows(split, indices), indices, originals)
+  return Rows(kind.of_rows(split, indices), indices, bin_centers(split.images[indices], dataset.levels))
 
 
 def rows_of_run(run: Run, label: int | str | None = None, vector: Sequence[float] | None = None) -> Rows:

@@ -213,11 +213,6 @@ class Flow(Generator, _TransformedDistribution):
       with Task(f'finding {prior.num_components} clusters'):
         clusters.initialize_prior(self, images, data.seed, labels if prior.classes else None)
 
-  @property
-  def has_steep_inverse(self) -> bool:
-    """Whether tiny errors of its networks move a pixel far, as with networks of histograms in half precision."""
-    return any(getattr(part, 'has_networks', False) for part in self.submodules)
-
   def train_on_samples(self, value: bool) -> None:
     """Tells the bijectors whether samples are trained, so that they may take other gradients; see `HistogramLogit`."""
     for part in self.submodules:

@@ -52,6 +52,11 @@ class Generator(HiddenFromKeras):
     return other
 
   @property
+  def has_steep_inverse(self) -> bool:
+    """Whether tiny errors of its networks move a pixel far, as with networks of histograms in half precision."""
+    return any(getattr(part, 'has_networks', False) for part in self.submodules)
+
+  @property
   def classes(self) -> int | None:
     """The number of classes, or None for a generator without them."""
     return None if self._class_probs is None else self._class_probs.shape[0]

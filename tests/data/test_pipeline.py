@@ -70,6 +70,15 @@ def test_dequantisation_noise_is_uniform_and_depends_on_seed_and_position_alone(
   assert not np.array_equal(x, dequantize(images, 17, seed=2))
 
 
+def test_the_centre_of_a_bin_is_the_mean_of_what_is_dequantised_there():
+  images = np.repeat(np.arange(17, dtype=np.uint8), 100).reshape(1, 17, 100, 1)
+  spread = dequantize(images, 17, seed=0).astype(np.float64)
+  centers = pipeline.bin_centers(images, 17)
+  np.testing.assert_allclose(spread.mean(axis=2), centers[:, :, 0], atol=5 / 17 / np.sqrt(12 * 100))
+  np.testing.assert_allclose(centers.max() + centers.min(), 1, rtol=1e-6)
+  np.testing.assert_array_equal(pipeline.bin_centers(np.float32([[-0.3, 2]]), None), np.float32([[-0.3, 2]]))
+
+
 @pytest.mark.parametrize(('batch_size', 'values', 'chunk_size'), [(1, 1, 1), (2, 17, 4), (1, 999, 9)])
 def test_chunks_are_the_whole(stored, monkeypatch, batch_size, values, chunk_size):
   """Also after an odd number of values, of which NumPy draws two at a time."""

@@ -149,6 +149,7 @@ def test_the_papers_settings_for_mnist():
     'dcgan_critic.dense_units': 1024,
     'critic_steps': 5,
     'reuse_batch': True,
+    'mixed_statistics': True,
     'divergence': 'wasserstein',
     'gradient_penalty': None,
     'ema_decay': 0.0,

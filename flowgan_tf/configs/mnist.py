@@ -214,6 +214,7 @@ VARIANTS = {
       'steps': 250_000,
       'lambda': 0.02,
       'reuse_batch': True,
+      'mixed_statistics': True,
       'ema_decay': 0.0,
       'optimizer.learning_rate': 1e-4,
       'critic_optimizer.learning_rate': 1e-4,

@@ -63,6 +63,11 @@ class Adversary(Term):
     reuse_batch: bool = setting(
       False, "One batch of images and noise for all critic steps, as in the paper's code.", training_only=True
     )
+    mixed_statistics: bool = setting(
+      False,
+      "Samples, too, use and move the statistics of a hybrid's batch norms, as in the paper's code.",
+      training_only=True,
+    )
     init_critic: bool = setting(
       False, 'Also start from the critic of `init_from`. Only its checkpoint `latest` has one.', training_only=True
     )

@@ -309,8 +309,9 @@ class TrainStep:
   def _decode(self):
     """Maps noise and conditions to samples of the generator."""
     # Running statistics follow only one path, the likelihood's if there is one: the two paths see different
-    # activations, and statistics that mix both made hybrid training collapse.
-    generator, training = self.state.generator, not self.objective.uses_likelihood
+    # activations, and statistics that mix both spoil the likelihood.
+    generator = self.state.generator
+    training = self.config.mixed_statistics or not self.objective.uses_likelihood
     return self._compiled(self._in_parts(lambda noise, given: generator.given(given).decode(noise, training=training)))
 
   @functools.cached_property

@@ -174,6 +174,7 @@ def test_what_has_no_effect_has_a_reason():
     'critic_steps',
     'critic_warmup',
     'reuse_batch',
+    'mixed_statistics',
     'penalty',
     'transport_weight',
     'init_critic',

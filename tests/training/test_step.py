@@ -1,3 +1,4 @@
+import copy
 import math
 import types
 from unittest import mock
@@ -457,6 +458,20 @@ def test_running_statistics_follow_the_likelihood_where_there_is_one():
   for a, b in zip(statistics['mle'], statistics['hybrid'], strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5)
   assert any(np.any(a != b) for a, b in zip(statistics['mle'], statistics['adversarial'], strict=True))
+
+
+def test_mixed_statistics_follow_samples_and_images():
+  settings = {'nice.normalization': 'scalar_batch', 'nice.initial_weights': 'paper', 'mixed_statistics': True}
+  config = make_config(settings, objective='hybrid', critic_steps=3, reuse_batch=True)
+  state, images = make_state(config), images_for(config)
+  noise_seed = stateless_seed(config.seed, Purpose.CRITIC, state.step)
+  expected = copy.deepcopy(state.generator)
+  expected.sample(8, seed=noise_seed, training=True)  # of the critic
+  expected.log_prob(images, training=True)
+  expected.sample(8, seed=noise_seed, training=True)
+  TrainStep(state, make_objective(config), config)(images)
+  for a, b in zip(expected.non_trainable_variables, state.generator.non_trainable_variables, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
 def test_mixed_precision_keeps_float32_weights():

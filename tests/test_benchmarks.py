@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import compare, front, recipe
+from benchmarks import batch_statistics, compare, front, recipe
 from benchmarks.peers import work
 from flowgan_tf import flows
 from flowgan_tf.bijectors import AffineCoupling
@@ -226,3 +226,21 @@ def test_a_cpu_agrees_with_itself_in_the_check_of_a_gpu():
   ]
   # The reference itself: the same numbers, bit for bit.
   assert rows[0].split()[2:6] == ['0', '0', '0', 'yes']
+
+
+def test_the_passes_of_a_step_move_running_statistics_in_turn():
+  flow = flows.nice((4, 4, 1), hidden_units=8, hidden_layers=1, normalization='scalar_batch', initial_weights='paper')
+  images = tf.random.stateless_uniform((5, 4, 4, 1), (0, 1))
+  running = flow.non_trainable_variables
+  start = [variable.numpy() for variable in running]
+
+  def after(passes):
+    for variable, value in zip(running, start, strict=True):
+      variable.assign(value)
+    batch_statistics.mix(flow, lambda step: images, passes, steps=1, batch=5)
+    return [variable.numpy() for variable in running]
+
+  of_images, of_samples = after('i'), after('s')
+  assert not all(np.allclose(*pair, rtol=1e-3) for pair in zip(of_images, of_samples, strict=True))
+  for a, i, s, both in zip(start, of_images, of_samples, after('si'), strict=True):
+    np.testing.assert_allclose(both, 0.9 * s + (i - 0.9 * a), rtol=1e-4, atol=1e-6)

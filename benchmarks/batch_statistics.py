@@ -23,6 +23,7 @@ from flowgan_tf.runs.run import load_data, load_run
 #: The passes of a step, in turn: i of a batch of images, s of a batch of samples.
 PASSES = {
   'as trained': '',
+  'images alone': 'i',
   "paper's maximum likelihood": 'si',
   "paper's maximum likelihood, other order": 'is',
   "paper's hybrid": 'ssssssi',
